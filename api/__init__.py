@@ -1,0 +1,1 @@
+"""The HTTP front end: HTTP in, HTTP out. Knows shared, never worker."""

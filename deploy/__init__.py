@@ -1,0 +1,1 @@
+"""Everything that starts Safekeep somewhere. May import all other packages."""

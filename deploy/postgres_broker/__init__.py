@@ -1,0 +1,1 @@
+"""The reference service broker: real PostgreSQL databases, real dumps, real restores."""

@@ -1,0 +1,1 @@
+"""What API and workers both need. Imports neither of them."""

@@ -1,0 +1,1 @@
+"""The Celery workers that drive service brokers. Knows shared, never api."""
