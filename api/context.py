@@ -1,0 +1,40 @@
+"""What handlers share: the things that live as long as the application, and what belongs to one request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from shared.security.tokens import Caller
+
+if TYPE_CHECKING:
+    from api.hints import HintPump
+    from shared.coalescer import Coalescer
+    from shared.directory.directory import Directory
+    from shared.records import JobRequest
+    from shared.security.tokens import TokenVerifier
+    from shared.settings import Settings
+    from shared.store.backups import Backups
+    from shared.store.database import Database
+    from shared.store.jobs import Jobs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The parts that an application is put together from."""
+
+    settings: Settings
+    database: Database
+    directory: Directory
+    verifier: TokenVerifier
+    jobs: Jobs
+    backups: Backups
+    accepts: Coalescer[JobRequest, bool]  #: stores requests; those that meet share one statement
+    hints: HintPump
+
+
+CONTEXT: Final = web.AppKey("context", Context)
+CALLER: Final = web.RequestKey("caller", Caller)
+REQUEST_ID: Final = web.RequestKey("request_id", str)

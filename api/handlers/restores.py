@@ -1,0 +1,60 @@
+"""`POST /v3/service_instances/{guid}/actions/restore`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from api.context import CONTEXT
+from api.handlers.jobs import accept
+from api.handlers.service_instances import find_instance
+from api.payloads.body import read_body
+from api.payloads.operations import check_instance
+from api.payloads.query import read_query
+from api.payloads.restores import RestorePayload
+from shared.errors import NotAuthorizedError, ResourceNotFoundError, UnprocessableEntityError
+from shared.states import Operation
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from shared.records import Instance
+
+
+async def create_restore(request: web.Request) -> web.Response:
+    """Accept a restore into the instance: 202 and where its job is."""
+    read_query(request)
+    payload = await read_body(request, RestorePayload)
+    instance = await find_instance(request, request.match_info["guid"])
+    check_instance(instance, *payload.features())
+    restore = payload.to_restore_point()
+    source = instance
+    if payload.source_service_instance_guid not in {None, instance.guid}:
+        source = await _find_source(request, payload.source_service_instance_guid or "", instance)
+    if payload.backup_id is not None:
+        await _check_backup(request, payload.backup_id, source)
+    return await accept(request, Operation.RESTORE, instance, extra=payload.to_broker_fields(), restore=restore)
+
+
+async def _find_source(request: web.Request, guid: str, target: Instance) -> Instance:
+    """The instance to restore from. Its data goes to another one, so the caller needs the same right there."""
+    try:
+        source = await find_instance(request, guid)
+    except ResourceNotFoundError:
+        raise UnprocessableEntityError(f"Source service instance {guid} not found.") from None
+    if not source.may_write:
+        raise NotAuthorizedError
+    if source.offering_guid != target.offering_guid:
+        raise UnprocessableEntityError(
+            f"Source service instance {source.name} is not of the same service offering as {target.name}."
+        )
+    return source
+
+
+async def _check_backup(request: web.Request, backup_id: str, source: Instance) -> None:
+    try:
+        guid = UUID(backup_id)
+    except ValueError:
+        guid = None
+    if guid is None or await request.app[CONTEXT].backups.find_succeeded(guid, source.guid) is None:
+        raise UnprocessableEntityError(f"Service instance {source.name} has no backup {backup_id} that succeeded.")

@@ -1,0 +1,34 @@
+"""Finds out who sent a request and whether the token's scopes allow its method. Roles are the directory's business."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from api.context import CALLER, CONTEXT
+from shared.errors import NotAuthenticatedError, NotAuthorizedError
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler
+
+#: Discovery and health answer anybody, as in Cloud Foundry.
+PUBLIC_PATHS: Final = frozenset({"/", "/v3", "/v3/info", "/healthz", "/readyz"})
+READING_METHODS: Final = frozenset({"GET", "HEAD"})
+
+
+@web.middleware
+async def authentication(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let known callers through. An unknown route answers 404 to anybody, as in Cloud Foundry."""
+    if request.path in PUBLIC_PATHS or request.match_info.http_exception is not None:
+        return await handler(request)
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise NotAuthenticatedError
+    caller = await request.app[CONTEXT].verifier.verify(token.strip())
+    if not (caller.may_read if request.method in READING_METHODS else caller.may_write):
+        raise NotAuthorizedError
+    request[CALLER] = caller
+    response = await handler(request)
+    response.headers["X-USER-GUID"] = caller.user_guid
+    return response

@@ -1,0 +1,1 @@
+"""What comes in: bodies and queries, validated into messages for the store."""

@@ -1,0 +1,48 @@
+"""JSON bodies, read by Cloud Foundry's rules: no JSON content type means no body, an unknown field is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from api.payloads.query import quoted
+from shared.errors import MessageParseError, UnprocessableEntityError
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from shared.records import Json
+
+Payload = TypeVar("Payload", bound=BaseModel)
+
+
+async def read_body(request: web.Request, payload: type[Payload]) -> Payload:
+    """The request's body as `payload`.
+
+    Raises MessageParseError when it is no JSON object, UnprocessableEntityError for unknown fields and wrong values.
+    """
+    body = await _json_object(request)
+    unknown = sorted(set(body) - set(payload.model_fields))
+    if unknown:
+        raise UnprocessableEntityError(f"Unknown field(s): {quoted(unknown)}")
+    try:
+        return payload.model_validate(body, strict=True)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False)
+        texts = [f"{problem['loc'][0]}: {problem['msg']}" if problem["loc"] else problem["msg"] for problem in problems]
+        raise UnprocessableEntityError("; ".join(text.removeprefix("Value error, ") for text in texts)) from None
+
+
+async def _json_object(request: web.Request) -> Json:
+    raw = await request.read()
+    if not raw or not request.content_type.endswith("json"):
+        return {}
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise MessageParseError from None
+    if not isinstance(body, dict):
+        raise MessageParseError
+    return body

@@ -1,0 +1,95 @@
+"""What every operation on an instance starts from: the checks that need no store, and the request that is stored."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING
+
+from shared.errors import NotAuthorizedError, UnprocessableEntityError
+from shared.records import JobRequest
+
+if TYPE_CHECKING:
+    from shared.records import Instance, Json, RestorePoint
+    from shared.security.tokens import Caller
+    from shared.settings import Settings
+    from shared.states import Operation
+
+
+def check_instance(instance: Instance, *features: str) -> None:
+    """Raise unless the caller may start an operation on `instance` that needs all of `features` of its plan.
+
+    Raises NotAuthorizedError, or UnprocessableEntityError with the cause in words.
+    """
+    if not instance.may_write:
+        raise NotAuthorizedError
+    if instance.type == "user-provided":
+        raise UnprocessableEntityError(
+            f"Service instance {instance.name} is user-provided: no service broker manages it, so it has no backups."
+        )
+    if instance.last_operation_state != "succeeded" and instance.last_operation_type == "create":
+        raise UnprocessableEntityError(
+            f"Service instance {instance.name} is not ready: its creation is {_words(instance.last_operation_state)}."
+        )
+    for feature in features:
+        if feature not in instance.backup_features:
+            raise UnprocessableEntityError(
+                f"The service offering {instance.offering_name} does not support {_NAMES[feature]} "
+                f"with the plan {instance.plan_name}."
+            )
+
+
+def to_job_request(
+    operation: Operation,
+    instance: Instance,
+    *,
+    caller: Caller,
+    settings: Settings,
+    request_id: str,
+    traceparent: str | None,
+    extra: Json | None = None,
+    restore: RestorePoint | None = None,
+) -> JobRequest:
+    """The job of `operation` on a checked instance. Its guids and the broker's request are fixed here, for ever.
+
+    `extra` is added to the body of the start call.
+    """
+    if instance.broker_guid is None:
+        raise RuntimeError("an instance without broker passed the checks")
+    body = {
+        "service_id": instance.offering_catalog_id,
+        "plan_id": instance.plan_catalog_id,
+        "context": {
+            "platform": "cloudfoundry",
+            "organization_guid": instance.organization_guid,
+            "organization_name": instance.organization_name,
+            "space_guid": instance.space_guid,
+            "space_name": instance.space_name,
+            "instance_name": instance.name,
+        },
+    } | (extra or {})
+    return JobRequest(
+        guid=uuid.uuid4(),
+        resource_guid=uuid.uuid4(),
+        operation=operation,
+        service_instance_guid=instance.guid,
+        broker_guid=instance.broker_guid,
+        user_guid=caller.user_guid,
+        request_id=request_id,
+        traceparent=traceparent,
+        request_body=json.dumps(body),
+        deadline_s=min(settings.operation_deadline_s, instance.maximum_polling_duration_s or float("inf")),
+        restore=restore,
+    )
+
+
+_NAMES = {
+    "backup": "backups",
+    "restore": "restoring backups",
+    "restore.pitr": "restoring to a point in time",
+    "restore.cross_instance": "restoring from another service instance",
+}
+
+
+def _words(state: str) -> str:
+    return {"failed": "failed", "initial": "in progress"}.get(state, state)

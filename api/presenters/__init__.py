@@ -1,0 +1,1 @@
+"""What goes out: records to JSON, the same nouns as the handlers."""

@@ -1,0 +1,53 @@
+"""What clients ask before anything else: which API this is, and where its parts are."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from shared.records import Json
+
+#: The version of Cloud Foundry's v3 API that we follow.
+CF_API_VERSION: Final = "3.228.0"
+
+
+def present_root(external_url: str) -> Json:
+    """The links of `GET /`. Those that Safekeep has nothing for are null, as in Cloud Foundry."""
+    return {
+        "links": {
+            "self": {"href": external_url},
+            "cloud_controller_v2": None,
+            "cloud_controller_v3": {"href": f"{external_url}/v3", "meta": {"version": CF_API_VERSION}},
+            "login": None,
+            "uaa": None,
+        }
+    }
+
+
+def present_v3(external_url: str) -> Json:
+    """The links of `GET /v3`."""
+    paths = ("jobs", "service_instances")
+    links = {path: {"href": f"{external_url}/v3/{path}"} for path in paths}
+    return {"links": {"self": {"href": f"{external_url}/v3"}} | links}
+
+
+def present_info(external_url: str) -> Json:
+    """What `GET /v3/info` says of this installation."""
+    return {
+        "build": "",
+        "cli_version": {"minimum": "", "recommended": ""},
+        "custom": {},
+        "description": "Backups of service instances",
+        "name": "Safekeep",
+        "version": _own_version(),
+        "osbapi_version": "2.17",
+        "links": {"self": {"href": f"{external_url}/v3/info"}},
+    }
+
+
+def _own_version() -> str:
+    try:
+        return version("safekeep")
+    except PackageNotFoundError:
+        return "0.0.0+checkout"

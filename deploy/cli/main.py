@@ -1,0 +1,132 @@
+"""The `safekeep` command: every way to start Safekeep, and the small tools around it.
+
+Commands import what they need when they run, so that `safekeep --help` is quick and a production install does not need
+what only the local stack uses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
+from typing import Annotated, Any
+
+import typer
+
+from shared.errors import SafekeepError, SettingsError
+from shared.settings import PREFIX, Settings, load_settings
+
+app = typer.Typer(
+    name="safekeep",
+    help="Backups of Cloud Foundry service instances.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command()
+def demo() -> None:
+    """Show the main job on a stack of its own: back up a database, destroy its rows, restore them."""
+    from deploy.local.demo import run_demo
+
+    raise typer.Exit(run_demo())
+
+
+@app.command()
+def up(
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Write a JSON object with URLs, tokens and pids here once all is ready.")
+    ] = None,
+    directory: Annotated[
+        Path | None, typer.Option(envvar="SAFEKEEP_LOCAL_DIRECTORY", help="Where data is kept between runs.")
+    ] = None,
+) -> None:
+    """Start the whole stack and keep it up until Ctrl-C. Data is kept in .safekeep/ between runs."""
+    from deploy.local.up import run_up
+
+    raise typer.Exit(run_up(directory, ready_file))
+
+
+@app.command()
+def api() -> None:
+    """Run the HTTP API."""
+    from deploy.cli.processes import run_api
+
+    run_api(load_settings())
+
+
+@app.command()
+def worker() -> None:
+    """Run one worker process; start as many as the load needs, on as many computers."""
+    from deploy.cli.processes import run_worker_process
+
+    raise typer.Exit(run_worker_process(load_settings()))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database's schema to what this version needs. Safe to run twice, and by several at once."""
+    from shared.store.migrate import migrate as apply_migrations
+
+    applied = apply_migrations(load_settings().database_url.get_secret_value())
+    for migration in applied:
+        print(f"applied {migration.version:04d}_{migration.name}")
+    if not applied:
+        print("nothing to do: the schema is up to date")
+
+
+@app.command()
+def apply(
+    file: Annotated[Path, typer.Option("--file", "-f", help="The directory: brokers, instances, roles.")],
+) -> None:
+    """Make the directory be what a YAML file says. Idempotent; all of it or nothing."""
+    from deploy.cli.apply import apply_file
+
+    for line in asyncio.run(apply_file(load_settings(), file, os.environ)):
+        print(line)
+
+
+@app.command()
+def token(
+    user: Annotated[str, typer.Option(help="The user's guid, which is the token's user_id.")],
+    name: Annotated[str | None, typer.Option(help="The user's name; by default the guid.")] = None,
+    admin: Annotated[bool, typer.Option("--admin", help="With the scopes of an administrator.")] = False,
+    lifetime_s: Annotated[int, typer.Option(help="How long it is valid, in seconds.", min=1)] = 12 * 3600,
+) -> None:
+    """Sign a token for trying things out. Refused outside SAFEKEEP_ENVIRONMENT=development."""
+    from shared.security.tokens import ADMIN_SCOPES, USER_SCOPES, DevelopmentTokens
+
+    signer = DevelopmentTokens(load_settings())
+    print(signer.sign(user, name or user, ADMIN_SCOPES if admin else USER_SCOPES, lifetime_s))
+
+
+@app.command()
+def settings() -> None:
+    """Print the settings in force, secrets hidden, and what each one means."""
+    values = load_settings()
+    for name, field in Settings.model_fields.items():
+        print(f"# {field.description}\n{PREFIX}{name.upper()}={_shown(getattr(values, name))}")
+
+
+def _shown(value: Any) -> str:  # Any: whatever type a setting has
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return ",".join(map(_shown, value))
+    return str(value)  # a SecretStr shows stars only
+
+
+def main() -> None:
+    """Run the command; an error that we foresaw is one plain message and exit code 1, or 2 for wrong settings."""
+    try:
+        app()
+    except SafekeepError as error:
+        print(f"safekeep: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, SettingsError) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Keeping secrets secret: sealing at rest, and the tokens of callers."""

@@ -1,0 +1,129 @@
+"""The settings of Safekeep: read once from the environment, prefix `SAFEKEEP_`, and validated at start.
+
+Every other module is handed a `Settings` and never looks at the environment itself.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.errors import SettingsError
+
+PREFIX = "SAFEKEEP_"
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """What an operator can set. Durations are in seconds; `safekeep settings` prints each with its description."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+
+    environment: Literal["production", "development"] = Field(
+        "production", description="development allows tokens signed with SAFEKEEP_TOKEN_KEY"
+    )
+    database_url: SecretStr = Field(description="PostgreSQL 14 or newer, postgresql://…")
+    queue_url: SecretStr = Field(description="Redis 6.2 or newer, redis://… or rediss://…, or RabbitMQ, amqp://…")
+    queue_prefix: str = Field(
+        "safekeep:", pattern=r"^[A-Za-z0-9_.:-]+$", description="stands before every key or queue name of ours"
+    )
+    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="seal broker passwords: base64 of 32 bytes each, comma-separated; the first seals, all open"
+    )
+
+    external_url: str = Field(
+        "http://127.0.0.1:8080", description="how clients reach the API; Location is built from it"
+    )
+    listen_host: str = Field("127.0.0.1", description="address that the API listens on")
+    listen_port: int = Field(8080, ge=0, le=65535, description="port that the API listens on")
+    token_key: SecretStr | None = Field(None, description="development only: signs and verifies tokens (HS256)")
+    token_audience: str = Field("cloud_controller", description="must be among a token's aud")
+    directory_staleness_s: float = Field(
+        1.0, ge=0, description="how long the API may go on with what it read of instances and roles"
+    )
+
+    api_pool_size: int = Field(16, ge=1, description="database connections of one API process")
+    worker_pool_size: int = Field(8, ge=2, description="database connections of one worker process")
+    database_timeout_s: Seconds = Field(10, description="longest wait for a connection, and for one statement")
+
+    dispatch_interval_s: Seconds = Field(0.25, description="pause between two looks for due jobs")
+    dispatch_batch: int = Field(500, ge=1, description="most jobs hinted in one look")
+    hint_batch: int = Field(50, ge=1, description="most jobs of one broker in one hint")
+    hint_interval_s: Seconds = Field(30, description="first pause before a due job is hinted again; doubles each time")
+    hint_interval_max_s: Seconds = Field(600, description="longest pause before a due job is hinted again")
+    lease_s: Seconds = Field(60, description="how long a claimed step may take before another worker may take it")
+    calls_in_flight: int = Field(200, ge=1, description="most steps that one worker process works on at once")
+    worker_grace_s: Seconds = Field(25, description="after SIGTERM, how long steps in hand may take to finish")
+
+    broker_timeout_s: Seconds = Field(20, description="longest one call to a service broker may take in all")
+    start_attempts: int = Field(5, ge=1, description="most times that a start is sent before the job fails")
+    start_backoff_s: Seconds = Field(
+        5, description="pause after the first failed start; doubles each time, with jitter"
+    )
+    busy_patience_s: Seconds = Field(
+        600, description="how long a broker may answer that it is busy before the job fails"
+    )
+    poll_interval_s: Seconds = Field(1, description="pause before the first poll; grows with each poll")
+    poll_interval_max_s: Seconds = Field(60, description="longest pause between polls of our own choice")
+    retry_after_max_s: Seconds = Field(3600, description="longest Retry-After of a broker that is honoured")
+    operation_deadline_s: Seconds = Field(
+        86400, description="longest a broker's operation may take; a plan may say less"
+    )
+
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON lines")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least severity that is logged")
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, value: SecretStr) -> SecretStr:
+        if urlsplit(value.get_secret_value()).scheme not in {"postgresql", "postgres"}:
+            raise ValueError("must start with postgresql://")
+        return value
+
+    @field_validator("queue_url")
+    @classmethod
+    def _is_queue(cls, value: SecretStr) -> SecretStr:
+        if urlsplit(value.get_secret_value()).scheme not in {"redis", "rediss", "amqp", "amqps"}:
+            raise ValueError("must start with redis://, rediss://, amqp:// or amqps://")
+        return value
+
+    @field_validator("external_url")
+    @classmethod
+    def _is_http_base(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment:
+            raise ValueError("must be an absolute http:// or https:// URL without query")
+        return value.rstrip("/")
+
+    @field_validator("secret_keys", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.lease_s <= 2 * self.broker_timeout_s:
+            # A step makes two calls at most; a lease that ends before they do would put a second worker on it.
+            raise ValueError("SAFEKEEP_LEASE_S must be more than twice SAFEKEEP_BROKER_TIMEOUT_S")
+        if self.poll_interval_max_s < self.poll_interval_s:
+            raise ValueError("SAFEKEEP_POLL_INTERVAL_MAX_S must not be shorter than SAFEKEEP_POLL_INTERVAL_S")
+        return self
+
+
+def load_settings() -> Settings:
+    """The settings from the environment.
+
+    Raises SettingsError with one line per setting that is missing or wrong, never with a value: it may be a secret.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_input=False, include_url=False):
+            name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else ""
+            text = "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{name}: {text}" if name else text)
+        raise SettingsError("\n".join(lines)) from None

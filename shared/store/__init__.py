@@ -1,0 +1,1 @@
+"""PostgreSQL: one repository per noun, SQL in files, and the migrations."""

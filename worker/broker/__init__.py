@@ -1,0 +1,1 @@
+"""Talking to service brokers: the HTTP client, the wire types, and what an answer means."""
