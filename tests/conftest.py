@@ -1,0 +1,93 @@
+"""What all tests share: one PostgreSQL and one queue for the run, a fresh database and key prefix for each test.
+
+They are embedded ones, or those of SAFEKEEP_DATABASE_URL and SAFEKEEP_QUEUE_URL. On a server of the user's, tests make
+databases of their own and drop them, and touch no key without their prefix.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from deploy.local.postgres import PostgresServer
+from deploy.local.valkey import ValkeyServer
+from psycopg import sql
+
+from shared.security.secrets import generate_key
+from shared.settings import Settings
+from shared.store.migrate import migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+# Tests say what they need; nothing of a developer's shell may leak into them.
+_OUTSIDE = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("SAFEKEEP_")}
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server to make databases on."""
+    if url := _OUTSIDE.get("SAFEKEEP_DATABASE_URL"):
+        yield url
+        return
+    with PostgresServer(tmp_path_factory.mktemp("postgres"), is_durable=False) as server:
+        yield server.url()
+
+
+@pytest.fixture(scope="session")
+def queue_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if url := _OUTSIDE.get("SAFEKEEP_QUEUE_URL"):
+        yield url
+        return
+    with ValkeyServer(tmp_path_factory.mktemp("valkey")) as server:
+        yield server.url()
+
+
+def _with_database(url: str, name: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+@pytest.fixture(scope="session")
+def template(postgres_url: str) -> Iterator[str]:
+    """The name of a migrated database that fresh ones are copied from."""
+    name = f"safekeep_test_{secrets.token_hex(4)}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        migrate(_with_database(postgres_url, name))
+        yield name
+        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def database_url(postgres_url: str, template: str) -> Iterator[str]:
+    """A fresh, migrated, empty database."""
+    name = f"safekeep_test_{secrets.token_hex(4)}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
+        yield _with_database(postgres_url, name)
+        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def make_settings(request: pytest.FixtureRequest) -> Callable[..., Settings]:
+    """Makes settings for the test's own database and queue prefix, with what else it wants."""
+
+    def make(**values: Any) -> Settings:
+        defaults = {
+            "environment": "development",
+            "database_url": request.getfixturevalue("database_url"),
+            "queue_url": request.getfixturevalue("queue_url"),
+            "queue_prefix": f"test-{secrets.token_hex(4)}:",
+            "secret_keys": generate_key(),
+            "token_key": secrets.token_hex(32),
+        }
+        return Settings(**(defaults | values))
+
+    return make

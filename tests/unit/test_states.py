@@ -1,0 +1,45 @@
+"""The transition table, and that the schema says the same."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from shared.states import PUBLIC_STATES, TERMINAL_STATES, TRANSITIONS, Event, JobState, Operation, next_state
+
+SCHEMA = files("shared.store.migrations").joinpath("0001_initial.sql").read_text()
+DRAWING = Path(__file__).parents[2] / "docs" / "state_machine.md"
+
+
+def test_it_never_leaves_a_terminal_state() -> None:
+    assert not {state for state, _ in TRANSITIONS} & TERMINAL_STATES
+
+
+def test_it_lets_every_open_state_expire() -> None:
+    for state in set(JobState) - TERMINAL_STATES:
+        assert next_state(state, Event.EXPIRED) is JobState.FAILED
+
+
+def test_it_shows_clients_a_name_for_every_state() -> None:
+    assert set(PUBLIC_STATES) == set(JobState)
+
+
+def test_it_has_no_word_for_what_cannot_happen() -> None:
+    with pytest.raises(KeyError):
+        next_state(JobState.SUCCEEDED, Event.FAILED)
+
+
+@pytest.mark.parametrize(("column", "values"), [("state", JobState), ("operation", Operation)])
+def test_it_agrees_with_the_schema(column: str, values: type[JobState | Operation]) -> None:
+    jobs = SCHEMA[SCHEMA.index("create table jobs") :]
+    match = re.search(rf"\b{column}\s[^\n]*(?:\n\s+)?check \({column} in \(([^)]*)\)\)", jobs)
+    assert match
+    assert set(re.findall(r"'([^']+)'", match[1])) == set(values)
+
+
+def test_it_is_drawn_in_the_docs_as_it_is() -> None:
+    drawn = set(re.findall(r"^    (\w+) --> (\w+): (.+)$", DRAWING.read_text(), re.MULTILINE))
+    assert drawn == {(start.value, end.value, event.value) for (start, event), end in TRANSITIONS.items()}
