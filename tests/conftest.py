@@ -9,14 +9,12 @@ from __future__ import annotations
 import os
 import secrets
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
-import psycopg
 import pytest
+
+from deploy.local.databases import scratch_database
 from deploy.local.postgres import PostgresServer
 from deploy.local.valkey import ValkeyServer
-from psycopg import sql
-
 from shared.security.secrets import generate_key
 from shared.settings import Settings
 from shared.store.migrate import migrate
@@ -48,31 +46,19 @@ def queue_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.url()
 
 
-def _with_database(url: str, name: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-
-
 @pytest.fixture(scope="session")
 def template(postgres_url: str) -> Iterator[str]:
     """The name of a migrated database that fresh ones are copied from."""
-    name = f"safekeep_test_{secrets.token_hex(4)}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
-        migrate(_with_database(postgres_url, name))
-        yield name
-        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+    with scratch_database(postgres_url, prefix="safekeep_test") as url:
+        migrate(url)
+        yield url.rpartition("/")[2]
 
 
 @pytest.fixture
 def database_url(postgres_url: str, template: str) -> Iterator[str]:
     """A fresh, migrated, empty database."""
-    name = f"safekeep_test_{secrets.token_hex(4)}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template))
-        )
-        yield _with_database(postgres_url, name)
-        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+    with scratch_database(postgres_url, template=template, prefix="safekeep_test") as url:
+        yield url
 
 
 @pytest.fixture

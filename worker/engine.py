@@ -10,11 +10,11 @@ import asyncio
 import threading
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from shared.coalescer import Coalescer
-from shared.errors import StoreError
+from shared.errors import SchemaError, StoreError
 from shared.observability.logging import get_logger
 from shared.security.secrets import Sealer
 from shared.store.database import Database
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 _log = get_logger(__name__)
+
+SCHEMA_PAUSE_S: Final = 0.2
 
 
 class Engine:
@@ -51,7 +53,7 @@ class Engine:
         self._held: dict[UUID, Claim] = {}
 
     def start(self) -> None:
-        """Start the loop; returns when it can take jobs. Raises SchemaError, StoreUnavailableError."""
+        """Start the loop; returns when it can take jobs, which waits for the database. Raises SettingsError."""
         self._thread.start()
         self._ready.result()
 
@@ -86,7 +88,7 @@ class Engine:
                 Database(self._settings, size=self._settings.worker_pool_size, name="safekeep-worker")
             )
             client = await stack.enter_async_context(BrokerClient(self._settings, self._sealer))
-            await check_schema(database)
+            await self._wait_for_schema(database)
             self._jobs = Jobs(database)
             self._claims: Coalescer[UUID, Claim | None] = Coalescer(self._claim)
             self._records: Coalescer[Step, bool] = Coalescer(self._jobs.record)
@@ -96,6 +98,18 @@ class Engine:
             await self._stopping.wait()
             dispatching.cancel()
             await self._drain()
+
+    async def _wait_for_schema(self, database: Database) -> None:
+        """Return once the database can be worked with; a worker may be started before it is up, or migrated."""
+        is_told = False
+        while True:
+            try:
+                return await check_schema(database)
+            except (StoreError, SchemaError) as error:
+                if not is_told:
+                    _log.warning("waiting for the database", error=str(error))
+                is_told = True
+            await asyncio.sleep(SCHEMA_PAUSE_S)
 
     async def _claim(self, guids: Iterable[UUID]) -> list[Claim | None]:
         return await self._jobs.claim(list(guids), owner=self._worker, lease_s=self._settings.lease_s)

@@ -81,7 +81,7 @@ def claims(**changes: Any) -> dict[str, Any]:
         "x",
         "a.b.c",
         jwt.encode(claims(), "another key, also with enough characters"),
-        jwt.encode(claims(), None, algorithm="none"),
+        jwt.encode(claims(), "", algorithm="none"),
         jwt.encode(claims(), KEY * 2, algorithm="HS512"),
         jwt.encode(claims(exp=int(time.time()) - 1), KEY),
         jwt.encode(claims(exp=None), KEY),

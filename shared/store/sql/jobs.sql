@@ -91,8 +91,8 @@ returning jobs.guid, jobs.fence, jobs.operation, jobs.state, jobs.deadline_at <=
           brokers.username as broker_username, brokers.password_sealed as broker_password_sealed;
 
 -- name: record
--- Writes down what steps found out, each only if the fence of its claim is still the job's. The end of a job, its
--- errors, the end of its backup or restore and the freeing of its instance are this one statement. Returns the guids
+-- Writes down what steps found out, each only if its claim is still held and the fence is still the job's. The end of
+-- a job, its errors, the end of its backup or restore and the freeing of its instance are this one statement. Returns the guids
 -- of the jobs whose step was recorded; a guid that is missing had been claimed by somebody else meanwhile.
 with step as (
     select *
@@ -120,7 +120,7 @@ recorded as (
         updated_at = case when step.state <> jobs.state then now() else jobs.updated_at end,
         completed_at = case when step.due_in_s is null then now() end
     from step
-    where jobs.guid = step.job_guid and jobs.fence = step.fence and jobs.completed_at is null
+    where jobs.guid = step.job_guid and jobs.fence = step.fence and jobs.lease_until is not null
     returning jobs.guid, jobs.resource_guid, jobs.state, jobs.completed_at, step.fence, step.size_bytes,
               step.expires_at_s
 ),
@@ -149,7 +149,7 @@ select guid from recorded;
 update jobs
 set lease_until = null, lease_owner = null, next_hint_at = now()
 from jsonb_to_recordset(%(claims)s) as c (job_guid uuid, fence bigint)
-where jobs.guid = c.job_guid and jobs.fence = c.fence and jobs.completed_at is null and jobs.lease_until is not null
+where jobs.guid = c.job_guid and jobs.fence = c.fence and jobs.lease_until is not null
 returning jobs.guid;
 
 -- name: take_back_hints

@@ -1,0 +1,134 @@
+"""`safekeep up`: the same stack as the demo's, staying up until Ctrl-C, with data that is kept between runs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from deploy.local.errors import LocalStackError
+from deploy.local.http import curl
+from deploy.local.signals import Stopped, stops_raise
+from deploy.local.stack import Stack, require_local_extra
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WATCH_PAUSE_S: Final = 0.5
+DIRECTORY_DEFAULT: Final = ".safekeep"
+ENVIRONMENT_FILE: Final = "environment.json"
+
+
+def run_up(directory: Path | None, ready_file: Path | None) -> int:
+    """Bring the stack up, say where it is, and stay until told to stop; the exit code.
+
+    Raises LocalStackError when another stack uses the directory, or a part of this one ends by itself.
+    """
+    require_local_extra()
+    home = (directory or Path(DIRECTORY_DEFAULT)).absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)
+    try:
+        with stops_raise(), only_one(home), Stack(home, is_scratch=False) as stack, published(home, stack):
+            introduce(stack)
+            if ready_file is not None:
+                write_whole(ready_file, json.dumps(describe(stack), indent=2) + "\n")
+            watch(stack)
+    except Stopped:
+        print("\nstopped; the data is kept in", home, flush=True)
+    finally:
+        if ready_file is not None:
+            ready_file.unlink(missing_ok=True)
+    return 0
+
+
+def describe(stack: Stack) -> dict[str, object]:
+    """What a program needs to use the stack."""
+    identity = stack.identity
+    return {
+        "api_url": stack.api_url,
+        "token": stack.admin_token,
+        "developer_token": stack.developer_token,
+        "instance_guid": identity.instance_guid,
+        "instance_name": identity.instance_name,
+        "space_guid": identity.space_guid,
+        "database_url": stack.database_url,
+        "queue_url": stack.queue_url,
+        "broker_url": stack.broker.url,
+        "broker_username": identity.broker_username,
+        "broker_password": identity.broker_password,
+        "pids": stack.pids,
+    }
+
+
+def introduce(stack: Stack) -> None:
+    """Say what there is and give lines to paste."""
+    instance = f"{stack.api_url}/v3/service_instances/{stack.identity.instance_guid}"
+    restore = {"backup_id": "…an id from the list…"}
+    print(
+        f"Safekeep is up at {stack.api_url}\n"
+        f"  service instance  {stack.identity.instance_name}  {stack.identity.instance_guid}\n"
+        f"  its database      {stack.bind()}\n"
+        f"  logs and data     {stack.directory}\n\n"
+        f"To paste:\n"
+        f"  export TOKEN={stack.admin_token}\n"
+        f"  {curl('POST', f'{instance}/backups')}\n"
+        f"  {curl('GET', f'{instance}/backups')}\n"
+        f"  {curl('POST', f'{instance}/actions/restore', restore)}\n\n"
+        "Ctrl-C stops it; the data is kept.",
+        flush=True,
+    )
+
+
+def watch(stack: Stack) -> None:
+    """Wait until told to stop. Raises LocalStackError when a part ends by itself."""
+    while True:
+        for name, child in stack.children.items():
+            if child.exit_code is not None:
+                raise LocalStackError(f"{name} has ended with code {child.exit_code}:\n{child.log_tail()}")
+        time.sleep(WATCH_PAUSE_S)
+
+
+@contextmanager
+def only_one(home: Path) -> Iterator[None]:
+    """Hold the directory for this stack. Raises LocalStackError when another one has it."""
+    with (home / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LocalStackError(f"a stack is already up with the data in {home}") from None
+        yield
+
+
+@contextmanager
+def published(home: Path, stack: Stack) -> Iterator[None]:
+    """Leave the stack's settings where other commands of the same checkout find them while it is up."""
+    file = home / ENVIRONMENT_FILE
+    write_whole(file, json.dumps(stack.environment))
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def adopt_environment() -> None:
+    """Take over the settings of the stack that is up in SAFEKEEP_LOCAL_DIRECTORY, where the environment has none."""
+    home = os.environ.get("SAFEKEEP_LOCAL_DIRECTORY")
+    file = Path(home or ".", ENVIRONMENT_FILE)
+    if home and file.exists():
+        for name, value in json.loads(file.read_text(encoding="utf-8")).items():
+            os.environ.setdefault(name, value)
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file that only its owner can read, so that nobody ever sees half of it."""
+    aside = file.with_name(f"{file.name}.{os.getpid()}")
+    aside.touch(mode=0o600)
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(file)

@@ -1,0 +1,202 @@
+"""What several tests are made of: a directory in the database, a service broker that does as it is told, callers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import psycopg
+from aiohttp import web
+from psycopg.rows import dict_row
+
+from shared.security.secrets import Sealer
+from shared.security.tokens import ADMIN_SCOPES, USER_SCOPES, DevelopmentTokens
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from types import TracebackType
+    from uuid import UUID
+
+    from shared.settings import Settings
+
+DEVELOPER = "developer-guid"
+BROKER_PASSWORD = "brøker-password"
+FEATURES = ("backup", "restore", "restore.cross_instance")
+
+
+def rows(database_url: str, statement: str, *parameters: object) -> list[dict[str, Any]]:
+    """What a statement of a test gives."""
+    with psycopg.connect(database_url, autocommit=True, row_factory=dict_row) as connection:
+        cursor = connection.execute(statement.encode(), parameters)
+        return cursor.fetchall() if cursor.description else []
+
+
+@dataclass(frozen=True)
+class Seeded:
+    broker_guid: UUID
+    plan_guid: UUID
+
+
+def seed(
+    settings: Settings,
+    *,
+    instances: Sequence[str] = ("i-1",),
+    broker_url: str = "http://127.0.0.1:9",
+    broker: str = "broker",
+    features: Sequence[str] = FEATURES,
+    role: str = "space_developer",
+) -> Seeded:
+    """Put a broker, a plan, and instances into the directory; instance `i-1` is called `name of i-1`."""
+    url = settings.database_url.get_secret_value()
+    sealer = Sealer([key.get_secret_value() for key in settings.secret_keys])
+    broker_guid = rows(
+        url,
+        "insert into brokers (name, url, username, password_sealed) values (%s, %s, 'user', %s) returning guid",
+        broker,
+        broker_url,
+        sealer.seal(BROKER_PASSWORD),
+    )[0]["guid"]
+    offering_guid = rows(
+        url,
+        "insert into service_offerings (broker_guid, catalog_id, name, broker_catalog)"
+        " values (%s, 'service-id', 'postgres', '{}') returning guid",
+        broker_guid,
+    )[0]["guid"]
+    plan_guid = rows(
+        url,
+        "insert into service_plans (offering_guid, catalog_id, name, broker_catalog, backup_features)"
+        " values (%s, 'plan-id', 'small', '{}', %s) returning guid",
+        offering_guid,
+        list(features),
+    )[0]["guid"]
+    rows(url, "insert into organizations values ('org', 'acme') on conflict do nothing")
+    rows(url, "insert into spaces values ('space', 'shop', 'org') on conflict do nothing")
+    rows(url, "insert into users values (%s, 'developer') on conflict do nothing", DEVELOPER)
+    place = ("space", None) if role.startswith("space") else (None, "org")
+    rows(url, "insert into roles values (%s, %s, %s, %s) on conflict do nothing", DEVELOPER, role, *place)
+    for guid in instances:
+        rows(
+            url,
+            "insert into service_instances (guid, name, type, space_guid, plan_guid)"
+            " values (%s, %s, 'managed', 'space', %s)",
+            guid,
+            f"name of {guid}",
+            plan_guid,
+        )
+    return Seeded(broker_guid, plan_guid)
+
+
+def bearer(
+    settings: Settings, user: str = DEVELOPER, *, scopes: Sequence[str] = USER_SCOPES, is_admin: bool = False
+) -> dict[str, str]:
+    """The header of a caller."""
+    token = DevelopmentTokens(settings).sign(user, user, ADMIN_SCOPES if is_admin else scopes, 600)
+    return {"Authorization": f"bearer {token}"}
+
+
+@dataclass
+class Call:
+    """A request that the broker got."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: str
+
+
+@dataclass
+class ScriptedBroker:
+    """A service broker over real HTTP, in the loop of the test. It makes each backup once, and counts.
+
+    Answers in `starts` and `polls` are used up first, each a status and a body, or a coroutine that does as it likes.
+    """
+
+    polls_until_done: int = 1
+    starts: deque[Any] = field(default_factory=deque)
+    polls: deque[Any] = field(default_factory=deque)
+    calls: list[Call] = field(default_factory=list)
+    made: Counter[str] = field(default_factory=Counter)
+    polled: Counter[str] = field(default_factory=Counter)
+    url: str = ""
+
+    async def __aenter__(self) -> Self:
+        app = web.Application()
+        for kind in ("backups", "restores"):
+            path = f"/v2/service_instances/{{instance}}/{kind}/{{id}}"
+            app.add_routes(
+                [
+                    web.put(path, self._start),
+                    web.get(path, self._read),
+                    web.get(f"{path}/last_operation", self._poll),
+                ]
+            )
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._runner.cleanup()
+
+    async def _note(self, request: web.Request) -> str:
+        self.calls.append(
+            Call(request.method, request.path, dict(request.query), dict(request.headers), await request.text())
+        )
+        return request.match_info["id"]
+
+    async def _start(self, request: web.Request) -> web.StreamResponse:
+        guid = await self._note(request)
+        if self.starts:
+            return await _as_told(self.starts.popleft(), request)
+        self.made[guid] = 1
+        return web.json_response({"operation": f"op {guid}?&"}, status=202)
+
+    async def _poll(self, request: web.Request) -> web.StreamResponse:
+        guid = await self._note(request)
+        if self.polls:
+            return await _as_told(self.polls.popleft(), request)
+        self.polled[guid] += 1
+        state = "succeeded" if self.polled[guid] >= self.polls_until_done else "in progress"
+        return web.json_response({"state": state})
+
+    async def _read(self, request: web.Request) -> web.StreamResponse:
+        guid = await self._note(request)
+        return web.json_response({"id": guid, "state": "succeeded", "created_at": 1, "size_bytes": 4711})
+
+
+async def _as_told(
+    told: tuple[int, Any] | Callable[[web.Request], Awaitable[web.StreamResponse]], request: web.Request
+) -> web.StreamResponse:
+    if callable(told):
+        return await told(request)
+    status, body = told[:2]
+    headers = told[2] if len(told) > 2 else {}
+    return web.Response(
+        status=status,
+        body=json.dumps(body) if isinstance(body, dict) else body,
+        content_type="application/json",
+        headers=headers,
+    )
+
+
+async def eventually(is_so: Callable[[], bool | Awaitable[bool]], timeout_s: float = 30) -> None:
+    """Return when `is_so`; fail after `timeout_s` seconds. Waits for a state that only the database shows."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            answer = is_so()
+            if answer if isinstance(answer, bool) else await answer:
+                return
+            await asyncio.sleep(0.02)
+
+
+def guid() -> UUID:
+    return uuid.uuid4()
