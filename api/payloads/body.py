@@ -12,6 +12,7 @@ from shared.errors import MessageParseError, UnprocessableEntityError
 
 if TYPE_CHECKING:
     from aiohttp import web
+    from pydantic_core import ErrorDetails
 
     from shared.records import Json
 
@@ -30,9 +31,13 @@ async def read_body(request: web.Request, payload: type[Payload]) -> Payload:
     try:
         return payload.model_validate(body, strict=True)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False)
-        texts = [f"{problem['loc'][0]}: {problem['msg']}" if problem["loc"] else problem["msg"] for problem in problems]
-        raise UnprocessableEntityError("; ".join(text.removeprefix("Value error, ") for text in texts)) from None
+        raise UnprocessableEntityError("; ".join(map(_words, error.errors(include_url=False)))) from None
+
+
+def _words(problem: ErrorDetails) -> str:
+    """One problem as a sentence that begins with the field's name."""
+    reason = problem["msg"].removeprefix("Value error, ")
+    return f"{problem['loc'][0]}: {reason}" if problem["loc"] else reason
 
 
 async def _json_object(request: web.Request) -> Json:

@@ -121,6 +121,9 @@ def _shown(value: Any) -> str:  # Any: whatever type a setting has
 
 def main() -> None:
     """Run the command; an error that we foresaw is one plain message and exit code 1, or 2 for wrong settings."""
+    from deploy.local.up import adopt_environment
+
+    adopt_environment()
     try:
         app()
     except SafekeepError as error:

@@ -21,7 +21,7 @@ class Stopped(BaseException):
 
 @contextmanager
 def stops_raise() -> Iterator[None]:
-    """Raise Stopped in the main thread on the first SIGINT, SIGTERM or SIGHUP; later ones do not disturb the way out."""
+    """Raise Stopped in the main thread on the first SIGINT, SIGTERM or SIGHUP; later ones do not disturb the end."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
         for each in watched:

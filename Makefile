@@ -1,0 +1,32 @@
+# For developers. Users need only ./run and ./test.
+.DEFAULT_GOAL := help
+.PHONY: help check format test lock wheel clean
+
+python := .venv/bin/python
+
+help: ## Say what can be done
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.venv/installed: requirements-dev.txt
+	@sh -eu -c 'root=$$PWD; . deploy/local/bootstrap.sh; bootstrap requirements-dev.txt; touch .venv/installed'
+
+check: .venv/installed ## Lint, formatting and strict types
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+
+format: .venv/installed ## Format the code and mend what can be mended by itself
+	$(python) -m ruff check --fix .
+	$(python) -m ruff format .
+
+test: ## Run all tests (the same as ./test)
+	./test
+
+lock: .venv/installed ## Write the lock files anew from pyproject.toml; UPGRADE=1 takes newer versions
+	sh deploy/lock.sh
+
+wheel: .venv/installed ## Build the wheel into dist/
+	$(python) -m hatchling build -t wheel
+
+clean: ## Remove what was built; keeps .venv and .safekeep
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,87 @@
+"""What tests of the API and of the engine share: an application over real HTTP, an engine over real parts."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from api.app import create_app
+from shared.errors import HintError
+from shared.security.tokens import DevelopmentTokens
+from tests.support import ScriptedBroker
+from worker.engine import Engine
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from shared.records import Hint
+    from shared.settings import Settings
+
+Client = TestClient["web.Request", "web.Application"]
+
+
+class HintLog:
+    """A queue that only remembers its hints, or, when told to, takes none."""
+
+    def __init__(self) -> None:
+        self.hints: list[Hint] = []
+        self.is_away = False
+
+    def send(self, hint: Hint) -> None:
+        if self.is_away:
+            raise HintError("away")
+        self.hints.append(hint)
+
+    def check(self) -> None:
+        if self.is_away:
+            raise HintError("away")
+
+
+@pytest.fixture
+def hints() -> HintLog:
+    return HintLog()
+
+
+@pytest.fixture
+def settings(make_settings: Callable[..., Settings]) -> Settings:
+    return make_settings(external_url="https://safekeep.example")
+
+
+@pytest.fixture
+async def client(settings: Settings, hints: HintLog) -> AsyncIterator[Client]:
+    app = create_app(settings, DevelopmentTokens(settings), hints)
+    async with TestClient(TestServer(app)) as client:
+        yield client
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[ScriptedBroker]:
+    async with ScriptedBroker() as broker:
+        yield broker
+
+
+@pytest.fixture
+def engine_of() -> Callable[..., Any]:
+    """Runs an engine that is hinted directly, as if the queue had no delay."""
+
+    @asynccontextmanager
+    async def run(settings: Settings, name: str = "worker") -> AsyncIterator[Engine]:
+        class Loopback:
+            def send(self, hint: Hint) -> None:
+                engine.take(hint.job_guids)
+
+            def check(self) -> None:
+                pass
+
+        engine = Engine(settings, Loopback(), name)
+        await asyncio.to_thread(engine.start)
+        try:
+            yield engine
+        finally:
+            await asyncio.to_thread(engine.stop)
+
+    return run

@@ -1,0 +1,369 @@
+"""The directory file: what it may say, and what is answered to everything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import dedent
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from shared.directory import document
+from shared.directory.declaration import (
+    Declaration,
+    ManagedInstance,
+    OrganizationRoles,
+    SpaceRoles,
+    UserProvidedInstance,
+    parse_declaration,
+    read_declaration,
+)
+from shared.directory.errors import DirectoryError
+from shared.directory.roles import ACCESS_OF_ROLE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EXAMPLE = Path(__file__).parents[2] / "deploy" / "local" / "directory.example.yaml"
+ENVIRONMENT = {"BROKER_USERNAME": "broker", "BROKER_PASSWORD": "s3cret", "EMPTY": "", "ORG": "s3cret-org"}
+
+
+def parse(text: str | bytes, environment: Mapping[str, str] = ENVIRONMENT) -> Declaration:
+    raw = text if isinstance(text, bytes) else dedent(text).encode()
+    return parse_declaration("directory.yaml", raw, environment)
+
+
+def problems(text: str | bytes, environment: Mapping[str, str] = ENVIRONMENT) -> list[str]:
+    """What is wrong, without the file's name, which every line starts with."""
+    with pytest.raises(DirectoryError) as refusal:
+        parse(text, environment)
+    lines = str(refusal.value).splitlines()
+    assert all(line.startswith("directory.yaml:") for line in lines)
+    return [line.removeprefix("directory.yaml:").strip() for line in lines]
+
+
+def broker(**changes: str) -> str:
+    """A file with one broker, `changes` written as they are in YAML."""
+    keys = {"name": "pg", "url": "http://127.0.0.1:9001", "username": "u", "password": "p"} | changes
+    return "brokers:\n- " + "\n  ".join(f"{key}: {value}" for key, value in keys.items() if value)
+
+
+def instance(keys: str) -> str:
+    """A file with one instance, in line 8."""
+    return (
+        dedent(
+            """\
+        brokers: [{name: pg, url: http://h, username: u, password: p}]
+        organizations:
+        - guid: o
+          name: o
+          spaces:
+          - guid: s
+            name: s
+            service_instances: [{%s}]
+        """
+        )
+        % keys
+    )
+
+
+def test_it_takes_the_example() -> None:
+    declaration = read_declaration(EXAMPLE, ENVIRONMENT)
+    assert declaration.brokers[0].username == "broker"
+    assert declaration.brokers[0].password.get_secret_value() == "s3cret"
+    instances = {instance.name: instance for _, _, instance in declaration.instances()}
+    assert isinstance(instances["orders-db"], ManagedInstance)
+    assert isinstance(instances["mail"], UserProvidedInstance)
+    assert instances["orders-db"].last_operation.state == "succeeded"
+    assert instances["reports-db"].last_operation.state == "in progress"
+    assert [space.roles.space_developer for _, space in declaration.spaces()] == [("developer",)]
+
+
+def test_it_takes_a_file_that_declares_nothing() -> None:
+    assert parse("{}") == parse("brokers: []\nusers: []\norganizations: []")
+
+
+def test_it_takes_a_byte_order_mark() -> None:
+    assert parse(b"\xef\xbb\xbfbrokers: []").brokers == ()
+
+
+def test_it_knows_the_roles_that_the_directory_knows() -> None:
+    assert {*OrganizationRoles.model_fields, *SpaceRoles.model_fields} == set(ACCESS_OF_ROLE)
+
+
+def test_it_cannot_be_changed_and_shows_no_password() -> None:
+    declaration = parse(broker(password="${BROKER_PASSWORD}"))
+    assert "s3cret" not in repr(declaration)
+    with pytest.raises(ValidationError):
+        declaration.brokers[0].name = "other"
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("${A}", "1"),
+        ("x${A}y${A}", "x1y1"),
+        ("'${A}'", "1"),
+        ("$${A}", "${A}"),
+        ("'$A $$ $'", "$A $$ $"),
+        ("${B}", "${A} $${A}"),
+    ],
+)
+def test_it_puts_variables_into_texts_once(written: str, value: str) -> None:
+    environment = {"A": "1", "B": "${A} $${A}"}
+    assert parse(broker(username=written), environment).brokers[0].username == value
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        ("${NOPE}", "the environment variable NOPE is not set"),
+        ("${EMPTY}", "the environment variable EMPTY is empty"),
+        ("${NOPE}${EMPTY}${NOPE}", "the environment variable NOPE is not set; the environment variable EMPTY is empty"),
+        ("'${NOPE:-x}'", "a variable is written ${NAME}, and the characters ${ themselves $${"),
+        ("${", "a variable is written ${NAME}, and the characters ${ themselves $${"),
+        ("'${}'", "a variable is written ${NAME}, and the characters ${ themselves $${"),
+    ],
+)
+def test_it_names_variables_that_are_missing(written: str, problem: str) -> None:
+    assert problems(broker(username=written)) == [f"4:3: brokers[0].username: {problem}"]
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("example.org", "must be an absolute http:// or https:// URL"),
+        ("ftp://h", "must be an absolute http:// or https:// URL"),
+        ("http:///path", "must be an absolute http:// or https:// URL"),
+        ("http://h:port", "must be an absolute http:// or https:// URL"),
+        ("http://h:70000", "must be an absolute http:// or https:// URL"),
+        ("http://[::1", "must be an absolute http:// or https:// URL"),
+        ("http://user:s3cret@h", "must not contain credentials: they belong in username and password"),
+        ("http://@h", "must not contain credentials: they belong in username and password"),
+        ("http://h/?s3cret", "must not have a query or fragment"),
+        ("'http://h/#s3cret'", "must not have a query or fragment"),
+        ("http://h/a b", "must be a URL: plain ASCII, other characters percent-encoded"),
+        ("http://bücher.example", "must be a URL: plain ASCII, other characters percent-encoded"),
+        ('"http://h/\\n"', "must not contain control characters or line breaks"),
+        ("''", "must not be empty"),
+    ],
+)
+def test_it_wants_a_broker_url_that_osb_paths_can_be_put_behind(url: str, problem: str) -> None:
+    found = problems(broker(url=url))
+    assert found == [f"3:3: brokers[0].url: {problem}"]
+    assert "s3cret" not in found[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"), [("https://h:8443/base/", "https://h:8443/base"), ("http://[::1]:9001", "http://[::1]:9001")]
+)
+def test_it_keeps_a_broker_url_without_the_last_slash(url: str, kept: str) -> None:
+    assert parse(broker(url=url)).brokers[0].url == kept
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"name": ""}, ["2:3: brokers[0].name: is missing"]),
+        ({"name": "''"}, ["2:3: brokers[0].name: must not be empty"]),
+        ({"name": "x" * 256}, ["2:3: brokers[0].name: must not be longer than 255 characters"]),
+        ({"name": "12"}, ["2:3: brokers[0].name: must be text, not a number: put it in quotes"]),
+        ({"name": "1.5"}, ["2:3: brokers[0].name: must be text, not a number: put it in quotes"]),
+        ({"name": "no"}, ["2:3: brokers[0].name: must be text, not a truth value: put it in quotes"]),
+        ({"name": "2026-01-01"}, ["2:3: brokers[0].name: must be text, not a date: put it in quotes"]),
+        ({"name": "~"}, ["2:3: brokers[0].name: must be text, and is empty"]),
+        ({"name": "[pg]"}, ["2:3: brokers[0].name: must be text, not a list"]),
+        ({"name": "{pg: 1}"}, ["2:3: brokers[0].name: must be text, not a mapping"]),
+        ({"name": '"a\\0b"'}, ["2:3: brokers[0].name: must not contain control characters or line breaks"]),
+        ({"name": "!!binary aGk="}, ["2:3: brokers[0].name: tags are not allowed; a text that starts with ! needs quotes"]),
+        ({"name": "!!set {a}"}, ["2:3: brokers[0].name: tags are not allowed"]),
+        ({"username": "'a:b'"}, ["4:3: brokers[0].username: must not contain a colon, which ends the user name in basic authentication (RFC 7617)"]),
+        ({"password": "''"}, ["5:3: brokers[0].password: must not be empty"]),
+        ({"password": "7"}, ["5:3: brokers[0].password: must be text, not a number: put it in quotes"]),
+        ({"password": '"s3cret\\n"'}, ["5:3: brokers[0].password: must not contain control characters or line breaks"]),
+        ({"urll": "x"}, ["6:3: brokers[0].urll: unknown key; did you mean 'url'?"]),
+        ({"zone": "x"}, ["6:3: brokers[0].zone: unknown key; there are: 'name', 'password', 'url', 'username'"]),
+        ({"<<": "{x: y}"}, ["6:3: brokers[0].'<<': unknown key; there are: 'name', 'password', 'url', 'username'"]),
+        ({"? [a]": "b"}, ["6:5: brokers[0]: a key must be a text"]),
+        ({'"\\e[2J"': "x"}, [r"6:3: brokers[0].'\x1b[2J': unknown key; there are: 'name', 'password', 'url', 'username'"]),
+    ],
+)  # fmt: skip
+def test_it_names_the_place_of_what_is_wrong_with_a_broker(changes: dict[str, str], expected: list[str]) -> None:
+    assert problems(broker(**changes)) == expected
+
+
+@pytest.mark.parametrize("value", ["\udcff", "a\x00b", "a\nb"])
+def test_it_refuses_a_variable_with_unfit_characters_without_showing_it(value: str) -> None:
+    for key in ("username", "password"):
+        (found,) = problems(broker(**{key: "${ODD}"}), {"ODD": f"s3cret{value}"})
+        assert f"brokers[0].{key}: must " in found
+        assert "s3cret" not in found
+
+
+PATH = "organizations[0].spaces[0].service_instances[0]"
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        (
+            "guid: i, name: i",
+            [f"8:25: {PATH}.broker: is missing", f"8:25: {PATH}.offering: is missing", f"8:25: {PATH}.plan: is missing"],
+        ),
+        ("guid: i, name: i, type: managd, broker: pg, offering: x, plan: y", [f"8:44: {PATH}.type: must be 'managed' or 'user-provided'"]),
+        ("guid: i, name: i, type: 7, broker: pg, offering: x, plan: y", [f"8:44: {PATH}.type: must be 'managed' or 'user-provided'"]),
+        ("guid: i, name: i, broker: pq, offering: x, plan: y", [f"8:44: {PATH}.broker: the file has no broker 'pq'; there are: 'pg'"]),
+        ("guid: i, name: i, type: user-provided, plan: x", [f"8:65: {PATH}.plan: unknown key; there are: 'guid', 'last_operation', 'name', 'type'"]),
+        ("guid: i, name: i, type: user-provided, last_operation: {state: done}", [f"8:82: {PATH}.last_operation.state: must be 'initial', 'in progress', 'succeeded' or 'failed'"]),
+        ("guid: i, name: i, type: user-provided, last_operation: {stat: x}", [f"8:82: {PATH}.last_operation.stat: unknown key; did you mean 'state'?"]),
+        ("guid: i, name: i, type: user-provided, last_operation: succeeded", [f"8:65: {PATH}.last_operation: must be a mapping, not text"]),
+    ],
+)  # fmt: skip
+def test_it_names_the_place_of_what_is_wrong_with_an_instance(keys: str, expected: list[str]) -> None:
+    assert problems(instance(keys)) == expected
+
+
+def test_it_refuses_names_and_guids_that_are_there_twice() -> None:
+    found = problems("""\
+        brokers:
+        - {name: pg, url: http://h, username: u, password: p}
+        - {name: pg, url: http://h, username: u, password: p}
+        users:
+        - {guid: u1, name: ann}
+        - {guid: u1, name: bob}
+        - {guid: u2, name: ann}
+        organizations:
+        - guid: o1
+          name: acme
+          roles: {organization_manager: [ann, bob, ann]}
+          spaces:
+          - {guid: s1, name: dev, service_instances: [{guid: i1, name: db, type: user-provided}]}
+          - {guid: s2, name: dev, service_instances: [{guid: i2, name: db, type: user-provided}]}
+        - guid: o1
+          name: acme
+          spaces:
+          - guid: s1
+            name: dev
+            roles: {space_developer: [ann], space_auditor: [ann, ann]}
+            service_instances:
+            - {guid: i1, name: db, type: user-provided}
+            - {guid: i3, name: db, type: user-provided}
+    """)
+    assert found == [
+        "3:4: brokers[1].name: 'pg' is there already, in line 2",
+        "6:4: users[1].guid: 'u1' is there already, in line 5",
+        "7:14: users[2].name: 'ann' is there already, in line 5",
+        "11:44: organizations[0].roles.organization_manager[2]: 'ann' is there already, in line 11",
+        "14:16: organizations[0].spaces[1].name: 'dev' is there already, in line 13",
+        "15:3: organizations[1].guid: 'o1' is there already, in line 9",
+        "16:3: organizations[1].name: 'acme' is there already, in line 10",
+        "18:5: organizations[1].spaces[0].guid: 's1' is there already, in line 13",
+        "20:58: organizations[1].spaces[0].roles.space_auditor[1]: 'ann' is there already, in line 20",
+        "22:8: organizations[1].spaces[0].service_instances[0].guid: 'i1' is there already, in line 13",
+        "23:18: organizations[1].spaces[0].service_instances[1].name: 'db' is there already, in line 22",
+    ]
+
+
+def test_it_quotes_what_the_file_says_and_never_the_value_of_a_variable() -> None:
+    found = problems("""\
+        users: [{guid: u1, name: "${ORG}"}]
+        organizations:
+        - {guid: o1, name: "${ORG}", roles: {organization_user: [s3cret]}}
+        - {guid: "${ORG}", name: "${ORG}", roles: {organization_user: ["x${ORG}"]}}
+    """)
+    assert found == [
+        "3:57: organizations[0].roles.organization_user[0]: the file has no user 's3cret'; there are: '${ORG}'",
+        "4:20: organizations[1].name: '${ORG}' is there already, in line 3",
+        "4:64: organizations[1].roles.organization_user[0]: the file has no user 'x${ORG}'; did you mean '${ORG}'?",
+    ]
+
+
+def test_it_does_not_report_what_only_follows_from_a_missing_variable() -> None:
+    found = problems("""\
+        users: [{guid: u1, name: "${NOPE}"}]
+        organizations: [{guid: o1, name: o, roles: {organization_user: [ann]}}]
+    """)
+    assert found == ["1:20: users[0].name: the environment variable NOPE is not set"]
+
+
+def test_it_reports_everything_at_once_by_line() -> None:
+    found = problems("""\
+        brokers:
+        - {name: pg, url: h, username: "${NOPE}", password: 7, colour: red}
+        users: none
+        organizations:
+        - guid: o
+          guid: p
+          roles: {organization_manger: [ann]}
+        extra: 1
+    """)
+    assert found == [
+        "2:14: brokers[0].url: must be an absolute http:// or https:// URL",
+        "2:22: brokers[0].username: the environment variable NOPE is not set",
+        "2:43: brokers[0].password: must be text, not a number: put it in quotes",
+        "2:56: brokers[0].colour: unknown key; there are: 'name', 'password', 'url', 'username'",
+        "3:1: users: must be a list, not text",
+        "5:3: organizations[0].name: is missing",
+        "6:3: organizations[0].guid: the key is there already, in line 5",
+        "7:11: organizations[0].roles.organization_manger: unknown key; did you mean 'organization_manager'?",
+        "7:33: organizations[0].roles.organization_manger[0]: the file has no user 'ann'; there is none",
+        "8:1: extra: unknown key; there are: 'brokers', 'organizations', 'users'",
+    ]
+
+
+@pytest.fixture(params=[yaml.SafeLoader, getattr(yaml, "CSafeLoader", None)], ids=["python", "libyaml"])
+def _each_parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param is None:
+        pytest.skip("PyYAML is built without libyaml")
+    monkeypatch.setattr(document, "_LOADER", request.param)
+
+
+@pytest.mark.usefixtures("_each_parser")
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b"", "the file is empty"),
+        (b"# only a comment\n", "the file is empty"),
+        (b"---\n...\n", "the file is empty"),
+        (b"- a", "1:1: must be a mapping, not a list"),
+        (b"text", "1:1: must be a mapping, not text"),
+        (b"7", "1:1: must be a mapping, not a number"),
+        (b"brokers:", "1:1: brokers: must be a list, and is empty"),
+        (b"users: []\n---\nusers: []\n", "2:1: a second document starts here, and there may be only one"),
+        (b"users: &a []\nbrokers: *a", "2:10: aliases are not allowed; a text that starts with * needs quotes"),
+        (b"users: " + b"[" * 50_000, "1:39: is nested too deeply"),
+        (b"users: []\nbrokers: \xff", "2:10: the file is not UTF-8 text"),
+        (b"users: []\nbrokers: \x07", "2:10: a control character is not allowed here"),
+        (b"users: [\nbrokers: ", "2:8: is not YAML: "),
+        (b"users: 'a", "1:10: is not YAML: "),
+        (b"users: a: b", "1:9: is not YAML: "),
+        (b"users: @a", "1:8: is not YAML: "),
+    ],
+)  # fmt: skip
+def test_it_names_what_is_wrong_with_the_file_as_yaml(raw: bytes, expected: str) -> None:
+    (found,) = problems(raw)
+    if expected.endswith("YAML: "):
+        assert ": is not YAML: " in found
+        assert found.split(":")[0] == expected.split(":")[0]
+    else:
+        assert found == expected
+
+
+@pytest.mark.usefixtures("_each_parser")
+def test_it_refuses_a_bomb_of_aliases_at_once() -> None:
+    bomb = b"a: &a [x]\n" + b"".join(b"%c: &%c [%s]\n" % (c, c, b", ".join([b"*%c" % (c - 1)] * 9)) for c in b"bcdefgh")
+    assert len(problems(bomb)) == 7 * 9
+
+
+def test_it_refuses_a_file_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "FILE_BYTES_MAX", 1 << 20)
+    assert problems(b"#" * ((1 << 20) + 1)) == ["the file is larger than 1 MiB"]
+
+
+def test_it_says_why_a_file_cannot_be_read(tmp_path: Path) -> None:
+    for path, reason in ((tmp_path / "none.yaml", "No such file or directory"), (tmp_path, "Is a directory")):
+        with pytest.raises(DirectoryError) as refusal:
+            read_declaration(path, {})
+        assert str(refusal.value) == f"{path}: the file cannot be read: {reason}"
