@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -81,6 +83,11 @@ class Settings(BaseSettings):
     def _is_postgresql(cls, value: SecretStr) -> SecretStr:
         if urlsplit(value.get_secret_value()).scheme not in {"postgresql", "postgres"}:
             raise ValueError("must start with postgresql://")
+        try:
+            conninfo_to_dict(value.get_secret_value())
+        except ProgrammingError:
+            # The driver quotes the whole text, and with it the password.
+            raise ValueError("is not a valid connection URL of PostgreSQL") from None
         return value
 
     @field_validator("queue_url")

@@ -9,6 +9,8 @@ from shared.directory.apply import apply
 from shared.directory.declaration import read_declaration
 from shared.errors import SafekeepError
 from shared.security.secrets import Sealer
+from shared.store.database import Database
+from shared.store.migrate import check_schema
 from worker.broker.client import BrokerClient
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ async def apply_file(settings: Settings, file: Path, environment: Mapping[str, s
     """
     sealer = Sealer([key.get_secret_value() for key in settings.secret_keys])
     declaration = read_declaration(file, environment)
+    async with Database(settings, size=1, name="safekeep-apply") as database:
+        await check_schema(database)
     async with BrokerClient(settings, sealer) as client:
 
         async def fetch(broker: BrokerDeclaration) -> object:

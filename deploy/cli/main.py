@@ -53,7 +53,7 @@ def up(
 @app.command()
 def api() -> None:
     """Run the HTTP API."""
-    from deploy.cli.processes import run_api
+    from deploy.cli.api import run_api
 
     run_api(load_settings())
 
@@ -61,7 +61,7 @@ def api() -> None:
 @app.command()
 def worker() -> None:
     """Run one worker process; start as many as the load needs, on as many computers."""
-    from deploy.cli.processes import run_worker_process
+    from deploy.cli.worker import run_worker_process
 
     raise typer.Exit(run_worker_process(load_settings()))
 

@@ -144,9 +144,8 @@ class PostgresServer:
 
     def _create(self) -> None:
         self._log.touch()
-        password = secrets.token_hex(16)
         self._password_file.touch(mode=0o600)
-        self._password_file.write_text(password, encoding="ascii")
+        self._password_file.write_text(secrets.token_hex(16), encoding="ascii")
         _give(self._home, self._password_file)
         # Made aside and moved, so that an interrupted run leaves nothing that looks complete.
         aside = self._home / "data.new"
@@ -165,7 +164,6 @@ class PostgresServer:
         made = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
         if made.returncode != 0:
             raise LocalStackError(f"PostgreSQL's data directory could not be made:\n{made.stderr or made.stdout}")
-        shutil.rmtree(self._data, ignore_errors=True)
         aside.rename(self._data)
 
     def _check_version(self) -> None:

@@ -45,9 +45,10 @@ QUEUE_VARIABLE: Final = f"{PREFIX}QUEUE_URL"
 class Stack:
     """A stack with its data in `directory`.
 
-    `is_scratch`: on a PostgreSQL of the user's, use a database of our own that is dropped at the end, and not the one
-    that the URL names. `settings` are environment variables for API and workers, on top of the current environment.
-    Start it from the main thread, with `with`.
+    `is_scratch`: use databases of our own, which are dropped at the end, and not the one that a URL of the user names.
+    `postgres_directory` is where the embedded PostgreSQL has its data, if not below `directory`. `settings` are
+    environment variables for API and workers, on top of the current environment. Start it from the main thread, with
+    `with`.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Stack:
         directory: Path,
         *,
         is_scratch: bool,
+        postgres_directory: Path | None = None,
         is_durable: bool = True,
         workers: int = WORKERS,
         settings: Mapping[str, str] | None = None,
@@ -66,6 +68,7 @@ class Stack:
         self.postgres: PostgresServer | None = None
         self.valkey: ValkeyServer | None = None
         self._is_scratch = is_scratch
+        self._postgres_directory = postgres_directory or self.directory / "postgres"
         self._is_durable = is_durable
         self._workers = workers
         self._extra = dict(settings or {})
@@ -193,14 +196,12 @@ class Stack:
     def _start_postgres(self) -> str:
         if url := os.environ.get(DATABASE_VARIABLE):
             return url
-        self.postgres = PostgresServer(self.directory / "postgres", is_durable=self._is_durable)
+        self.postgres = PostgresServer(self._postgres_directory, is_durable=self._is_durable)
         self.postgres.start()
         return self.postgres.url()
 
     def _database(self) -> str:
         """Safekeep's own database on the server."""
-        if self.postgres is not None:
-            return self.postgres.url()
         if self._is_scratch:
             return self._cleanup.enter_context(scratch_database(self.server_url))
         return self.server_url
@@ -280,8 +281,8 @@ class Stack:
         }
 
     def _deprovision(self, plan: Mapping[str, str]) -> None:
-        """Leave no database of the demo on a server of the user's."""
-        if self.postgres is None and self.children["broker"].exit_code is None:
+        """Leave no database of the demo on a server that is kept."""
+        if self.children["broker"].exit_code is None:
             self.broker.deprovision(self.identity.instance_guid, plan)
 
 

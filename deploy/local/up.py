@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from deploy.local.errors import LocalStackError
 from deploy.local.http import curl
+from deploy.local.locks import only_one
 from deploy.local.signals import Stopped, stops_raise
 from deploy.local.stack import Stack, require_local_extra
 
@@ -30,8 +30,6 @@ def run_up(directory: Path | None, ready_file: Path | None) -> int:
     """
     require_local_extra()
     home = (directory or Path(DIRECTORY_DEFAULT)).absolute()
-    home.mkdir(parents=True, exist_ok=True)
-    home.chmod(0o700)
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)
     try:
@@ -93,17 +91,6 @@ def watch(stack: Stack) -> None:
             if child.exit_code is not None:
                 raise LocalStackError(f"{name} has ended with code {child.exit_code}:\n{child.log_tail()}")
         time.sleep(WATCH_PAUSE_S)
-
-
-@contextmanager
-def only_one(home: Path) -> Iterator[None]:
-    """Hold the directory for this stack. Raises LocalStackError when another one has it."""
-    with (home / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LocalStackError(f"a stack is already up with the data in {home}") from None
-        yield
 
 
 @contextmanager

@@ -41,7 +41,7 @@ class Sealer:
         """The text that was sealed. Raises SecretsError when no configured key opens it."""
         try:
             return self._fernet.decrypt(sealed).decode()
-        except InvalidToken:
+        except (InvalidToken, ValueError):
             raise SecretsError("a sealed secret does not open with any key of SAFEKEEP_SECRET_KEYS") from None
 
 

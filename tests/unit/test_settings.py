@@ -36,6 +36,7 @@ def test_it_shows_no_secret_when_printed() -> None:
     [
         ("SAFEKEEP_DATABASE_URL", "", "SAFEKEEP_DATABASE_URL: is not set"),
         ("SAFEKEEP_DATABASE_URL", "mysql://h", "SAFEKEEP_DATABASE_URL: must start with postgresql://"),
+        ("SAFEKEEP_DATABASE_URL", "postgresql://u:s3cret@[::1/d", "SAFEKEEP_DATABASE_URL: is not a valid connection"),
         ("SAFEKEEP_QUEUE_URL", "http://h", "SAFEKEEP_QUEUE_URL: must start with redis://, rediss://, amqp:// or"),
         ("SAFEKEEP_EXTERNAL_URL", "example.org", "SAFEKEEP_EXTERNAL_URL: must be an absolute http:// or https://"),
         ("SAFEKEEP_LISTEN_PORT", "70000", "SAFEKEEP_LISTEN_PORT: "),

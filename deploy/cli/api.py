@@ -1,9 +1,7 @@
-"""Putting an API or a worker process together from its parts, and running it until it is told to stop."""
+"""`safekeep api`: an API process, put together from its parts."""
 
 from __future__ import annotations
 
-import os
-import socket
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -11,8 +9,7 @@ from aiohttp import web
 from api.app import create_app
 from shared.observability.logging import configure_logging, get_logger
 from shared.security.tokens import DevelopmentTokens
-from worker.celery_app import CeleryHints, run_worker
-from worker.engine import Engine
+from worker.celery_app import CeleryHints
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -21,7 +18,7 @@ _log = get_logger(__name__)
 
 
 def run_api(settings: Settings) -> None:
-    """Serve the API until SIGTERM or SIGINT."""
+    """Serve the API until SIGTERM or SIGINT. Raises SettingsError, before it listens."""
     configure_logging(settings, "api")
     app = create_app(settings, DevelopmentTokens(settings), CeleryHints(settings))
 
@@ -30,16 +27,3 @@ def run_api(settings: Settings) -> None:
 
     app.on_startup.append(announce)
     web.run_app(app, host=settings.listen_host, port=settings.listen_port, print=None, access_log=None)
-
-
-def run_worker_process(settings: Settings) -> int:
-    """Work until SIGTERM or SIGINT, then finish what is in hand; the exit code."""
-    configure_logging(settings, "worker")
-    name = f"{socket.gethostname()}:{os.getpid()}"
-    engine = Engine(settings, CeleryHints(settings), name)
-    engine.start()
-    try:
-        return run_worker(settings, engine.take, lambda: _log.info("worker is up", worker=name))
-    finally:
-        engine.stop()
-        _log.info("worker has stopped", worker=name)
