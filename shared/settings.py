@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _is_postgresql(cls, value: SecretStr) -> SecretStr:
-        if urlsplit(value.get_secret_value()).scheme not in {"postgresql", "postgres"}:
+        if _scheme(value) not in {"postgresql", "postgres"}:
             raise ValueError("must start with postgresql://")
         try:
             conninfo_to_dict(value.get_secret_value())
@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     @field_validator("queue_url")
     @classmethod
     def _is_queue(cls, value: SecretStr) -> SecretStr:
-        if urlsplit(value.get_secret_value()).scheme not in {"redis", "rediss", "amqp", "amqps"}:
+        if _scheme(value) not in {"redis", "rediss", "amqp", "amqps"}:
             raise ValueError("must start with redis://, rediss://, amqp:// or amqps://")
         return value
 
@@ -118,6 +118,10 @@ class Settings(BaseSettings):
         if self.poll_interval_max_s < self.poll_interval_s:
             raise ValueError("SAFEKEEP_POLL_INTERVAL_MAX_S must not be shorter than SAFEKEEP_POLL_INTERVAL_S")
         return self
+
+
+def _scheme(url: SecretStr) -> str:
+    return url.get_secret_value().partition("://")[0]
 
 
 def load_settings() -> Settings:

@@ -174,12 +174,12 @@ class ScriptedBroker:
 
 
 async def _as_told(
-    told: tuple[int, Any] | Callable[[web.Request], Awaitable[web.StreamResponse]], request: web.Request
+    told: tuple[Any, ...] | Callable[[web.Request], Awaitable[web.StreamResponse]], request: web.Request
 ) -> web.StreamResponse:
     if callable(told):
         return await told(request)
-    status, body = told[:2]
-    headers = told[2] if len(told) > 2 else {}
+    status, body, *more = told
+    headers: dict[str, str] = more[0] if more else {}
     return web.Response(
         status=status,
         body=json.dumps(body) if isinstance(body, dict) else body,

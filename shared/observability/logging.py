@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def configure_logging(settings: Settings, process: str) -> None:
     """Send our own lines and those of libraries to standard error, in the configured form, marked with `process`."""
     as_text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
-    renderer = structlog.dev.ConsoleRenderer() if as_text else structlog.processors.JSONRenderer(ensure_ascii=False)
+    renderer = _text() if as_text else structlog.processors.JSONRenderer(ensure_ascii=False)
 
     def add_process(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         event["process"] = process
@@ -47,6 +47,11 @@ def configure_logging(settings: Settings, process: str) -> None:
     # Libraries say much at INFO that nobody on call needs.
     for noisy in ("celery", "kombu", "aiohttp.access", "psycopg.pool", "amqp"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[settings.log_level]))
+
+
+def _text() -> structlog.dev.ConsoleRenderer:
+    # The default shows the local variables of every frame, and with them whatever secret is in one.
+    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

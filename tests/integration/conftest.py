@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from api.app import create_app
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from shared.records import Hint
     from shared.settings import Settings
 
-Client = TestClient["web.Request", "web.Application"]
+Client = TestClient[web.Request, web.Application]
 
 
 class HintLog:

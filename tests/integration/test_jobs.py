@@ -159,7 +159,7 @@ async def test_it_ends_job_backup_and_errors_in_one_statement(jobs: Jobs, seeded
 async def test_it_lists_only_backups_that_succeeded_newest_first(
     jobs: Jobs, seeded: Seeded, database: Database
 ) -> None:
-    expected = []
+    expected: list[uuid.UUID] = []
     for event in (Event.SUCCEEDED, Event.FAILED, Event.SUCCEEDED):
         claim = await claimed(jobs, seeded)
         await jobs.record([step(claim, event, facts={"size_bytes": 5})])

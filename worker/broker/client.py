@@ -99,7 +99,7 @@ class BrokerClient:
         """
         password = self._sealer.open(broker.password_sealed)
         headers = _headers(origin) | {"X-Api-Info-Location": self._api_info}
-        headers["Authorization"] = aiohttp.BasicAuth(broker.username, password, encoding="utf-8").encode()
+        headers["Authorization"] = aiohttp.encode_basic_auth(broker.username, password)
         if body is not None:
             headers["Content-Type"] = "application/json"
         return await self._send(method, broker.url.rstrip("/") + path, query or {}, headers, body)
@@ -109,7 +109,7 @@ class BrokerClient:
         headers = {
             "X-Broker-API-Version": API_VERSION,
             "Accept": "application/json",
-            "Authorization": aiohttp.BasicAuth(username, password, encoding="utf-8").encode(),
+            "Authorization": aiohttp.encode_basic_auth(username, password),
         }
         return await self._send("GET", url.rstrip("/") + "/v2/catalog", {}, headers, None)
 

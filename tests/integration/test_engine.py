@@ -1,0 +1,361 @@
+"""The engine against a service broker over real HTTP: what it sends, what it makes of the answers, what survives."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared.records import JobRequest, RestorePoint
+from shared.security.secrets import generate_key
+from shared.states import Operation
+from shared.store.database import Database
+from shared.store.jobs import Jobs
+from tests.support import BROKER_PASSWORD, ScriptedBroker, eventually, rows, seed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp import web
+
+    from shared.settings import Settings
+
+#: Everything happens at once, so that tests take milliseconds.
+QUICK: dict[str, Any] = {
+    "dispatch_interval_s": 0.02,
+    "hint_interval_s": 0.2,
+    "poll_interval_s": 0.01,
+    "start_backoff_s": 0.01,
+    "broker_timeout_s": 1,
+    "lease_s": 3,
+    "worker_grace_s": 0.2,
+}
+
+
+@pytest.fixture
+def settings(make_settings: Callable[..., Settings]) -> Settings:
+    return make_settings(**QUICK)
+
+
+class Story:
+    """One job: accepted, and followed to its end."""
+
+    def __init__(self, settings: Settings, broker: ScriptedBroker) -> None:
+        self.settings = settings
+        self.url = settings.database_url.get_secret_value()
+        self.broker = broker
+        self.seeded = seed(settings, broker_url=broker.url)
+
+    async def accept(
+        self, instance: str = "i-1", operation: Operation = Operation.CREATE_BACKUP, **more: Any
+    ) -> JobRequest:
+        request = JobRequest(
+            guid=uuid.uuid4(),
+            resource_guid=uuid.uuid4(),
+            operation=operation,
+            service_instance_guid=instance,
+            broker_guid=self.seeded.broker_guid,
+            user_guid="ünïque-user",
+            request_id="request-7",
+            traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            request_body='{"service_id": "service/id", "plan_id": "plan&id", "context": {}}',
+            **({"deadline_s": 3600} | more),
+        )
+        async with Database(self.settings, size=1, name="test") as database:
+            assert await Jobs(database).accept([request]) == [True]
+        rows(self.url, "update jobs set next_hint_at = now() where completed_at is null")
+        return request
+
+    def job(self) -> dict[str, Any]:
+        return rows(self.url, "select * from jobs order by created_at desc limit 1")[0]
+
+    def steps(self) -> list[tuple[str, str]]:
+        return [(row["call"], row["outcome"]) for row in rows(self.url, "select * from job_steps order by fence")]
+
+    async def end(self) -> dict[str, Any]:
+        await eventually(lambda: self.job()["completed_at"] is not None)
+        return self.job()
+
+    def starts(self) -> list[Any]:
+        return [call for call in self.broker.calls if call.method == "PUT"]
+
+
+@pytest.fixture
+def story(settings: Settings, broker: ScriptedBroker) -> Story:
+    return Story(settings, broker)
+
+
+async def test_it_drives_a_backup_to_its_end(story: Story, engine_of: Callable[..., Any]) -> None:
+    story.broker.polls_until_done = 3
+    request = await story.accept()
+    async with engine_of(story.settings):
+        job = await story.end()
+    assert (job["state"], job["polls"], job["attempts"], job["fence"]) == ("succeeded", 3, 1, 4)
+    assert story.steps() == [
+        ("start", "accepted"),
+        ("poll", "in progress"),
+        ("poll", "in progress"),
+        ("poll", "success"),
+    ]
+    assert rows(story.url, "select state, size_bytes from backups") == [{"state": "succeeded", "size_bytes": 4711}]
+    start, *polls, read = story.broker.calls
+    base = f"/v2/service_instances/i-1/backups/{request.resource_guid}"
+    assert (start.method, start.path, start.query) == ("PUT", base, {"accepts_incomplete": "true"})
+    assert start.body == request.request_body
+    assert {(poll.method, poll.path) for poll in polls} == {("GET", f"{base}/last_operation")}
+    assert polls[0].query == {
+        "service_id": "service/id",
+        "plan_id": "plan&id",
+        "operation": f"op {request.resource_guid}?&",
+    }
+    assert (read.method, read.path) == ("GET", base)
+
+
+async def test_it_sends_the_headers_that_a_brokers_log_needs(story: Story, engine_of: Callable[..., Any]) -> None:
+    request = await story.accept()
+    async with engine_of(story.settings):
+        await story.end()
+    assert len(story.broker.calls) == 3
+    for call in story.broker.calls:
+        assert call.headers["X-Broker-API-Version"] == "2.17"
+        assert call.headers["X-Broker-API-Request-Identity"] == str(request.guid)
+        assert call.headers["X-VCAP-Request-ID"] == "request-7"
+        assert call.headers["traceparent"] == request.traceparent
+        platform, identity = call.headers["X-Broker-API-Originating-Identity"].split(" ")
+        assert platform == "cloudfoundry"
+        assert json.loads(base64.b64decode(identity)) == {"user_id": "ünïque-user"}
+        scheme, credentials = call.headers["Authorization"].split(" ")
+        assert scheme == "Basic"
+        assert base64.b64decode(credentials).decode() == f"user:{BROKER_PASSWORD}"
+
+
+async def test_it_drives_a_restore_to_its_end(story: Story, engine_of: Callable[..., Any]) -> None:
+    restore = RestorePoint(backup_id="b-1")
+    request = await story.accept(operation=Operation.RESTORE, restore=restore)
+    async with engine_of(story.settings):
+        job = await story.end()
+    assert job["state"] == "succeeded"
+    assert story.starts()[0].path == f"/v2/service_instances/i-1/restores/{request.resource_guid}"
+    assert rows(story.url, "select state, backup_id from restores") == [{"state": "succeeded", "backup_id": "b-1"}]
+
+
+async def test_it_takes_the_word_of_a_synchronous_broker(story: Story, engine_of: Callable[..., Any]) -> None:
+    story.broker.starts.append((201, {"id": "x"}))
+    await story.accept()
+    async with engine_of(story.settings):
+        job = await story.end()
+    assert (job["state"], story.steps()) == ("succeeded", [("start", "success")])
+
+
+async def test_it_fails_with_the_brokers_words(story: Story, engine_of: Callable[..., Any]) -> None:
+    story.broker.polls.append((200, {"state": "failed", "description": "the disk is full"}))
+    await story.accept()
+    async with engine_of(story.settings):
+        job = await story.end()
+    assert job["state"] == "failed"
+    assert job["errors"] == [
+        {"code": 10009, "title": "CF-UnableToPerform", "detail": "backup could not be completed: the disk is full"}
+    ]
+    assert rows(story.url, "select state from backups") == [{"state": "failed"}]
+
+
+async def test_it_does_not_ask_again_after_a_refusal(story: Story, engine_of: Callable[..., Any]) -> None:
+    story.broker.starts.append((422, {"error": "BackupQuotaExceeded", "description": "two are enough"}))
+    await story.accept()
+    async with engine_of(story.settings):
+        job = await story.end()
+    assert (job["state"], job["errors"][0]["code"], job["errors"][0]["detail"]) == ("failed", 10008, "two are enough")
+    assert len(story.starts()) == 1
+
+
+async def _cut(request: web.Request) -> web.StreamResponse:
+    assert request.transport
+    request.transport.close()
+    raise ConnectionResetError
+
+
+async def _hang(_request: web.Request) -> web.StreamResponse:
+    await asyncio.sleep(3600)
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        (500, {}),
+        (202, b"not json"),
+        (200, b"[]"),
+        (204, b""),
+        (302, {}, {"Location": "http://127.0.0.1:9/"}),
+        (408, {}),
+        (429, {}),
+        (503, {}, {"Retry-After": "0"}),
+        (422, {"error": "ConcurrencyError"}),
+        _cut,
+        _hang,
+    ],
+    ids=lambda trouble: str(trouble if isinstance(trouble, tuple) else trouble.__name__),
+)
+async def test_it_sends_the_very_same_start_again_when_the_answer_is_unclear(
+    story: Story, engine_of: Callable[..., Any], trouble: Any
+) -> None:
+    story.broker.starts.extend([trouble, trouble])
+    request = await story.accept()
+    async with engine_of(story.settings):
+        job = await story.end()
+    assert job["state"] == "succeeded"
+    sent = {(call.path, call.body, call.query["accepts_incomplete"]) for call in story.starts()}
+    assert sent == {(f"/v2/service_instances/i-1/backups/{request.resource_guid}", request.request_body, "true")}
+    assert len(story.starts()) >= 3
+    assert story.broker.made == {str(request.resource_guid): 1}
+
+
+async def test_it_gives_up_after_the_last_attempt_and_says_why(story: Story, engine_of: Callable[..., Any]) -> None:
+    story.broker.starts.extend([(500, {"description": "out of order"})] * 9)
+    await story.accept()
+    async with engine_of(story.settings):
+        job = await story.end()
+    assert (job["state"], job["attempts"], len(story.starts())) == ("failed", 5, 5)
+    assert job["errors"][0]["detail"] == "backup could not be completed: out of order"
+
+
+async def test_it_does_not_count_waiting_for_a_busy_broker_as_attempts(
+    story: Story, engine_of: Callable[..., Any]
+) -> None:
+    story.broker.starts.extend([(422, {"error": "ConcurrencyError"})] * 9)
+    await story.accept()
+    async with engine_of(story.settings):
+        job = await story.end()
+    assert (job["state"], job["attempts"], job["waits"]) == ("succeeded", 1, 9)
+
+
+async def test_it_loses_patience_with_a_busy_broker(
+    make_settings: Callable[..., Settings], broker: ScriptedBroker, engine_of: Callable[..., Any]
+) -> None:
+    story = Story(make_settings(**(QUICK | {"busy_patience_s": 0.05})), broker)
+    broker.starts.extend([(422, {"error": "ConcurrencyError", "description": "updating"})] * 99)
+    await story.accept()
+    async with engine_of(story.settings):
+        job = await story.end()
+    assert (job["state"], job["errors"][0]["code"], job["errors"][0]["detail"]) == ("failed", 270018, "updating")
+
+
+async def test_it_keeps_polling_whatever_a_poll_is_answered_with(story: Story, engine_of: Callable[..., Any]) -> None:
+    troubles = [(500, {}), (404, {}), (410, {}), (200, b"{"), (200, {"state": "odd"}), (400, {}), _cut, _hang]
+    story.broker.polls.extend(troubles)
+    await story.accept()
+    async with engine_of(story.settings):
+        job = await story.end()
+    assert job["state"] == "succeeded"
+    # aiohttp itself repeats a GET whose kept connection turns out to be cut, within the same poll.
+    assert job["polls"] in {len(troubles), len(troubles) + 1}
+    assert not story.broker.polls
+
+
+async def test_it_ends_a_job_at_its_deadline(story: Story, engine_of: Callable[..., Any]) -> None:
+    story.broker.polls_until_done = 10**9
+    await story.accept(deadline_s=0.5)
+    async with engine_of(story.settings):
+        job = await story.end()
+    assert job["state"] == "failed"
+    assert job["errors"] == [{"code": 290006, "title": "CF-JobTimeout", "detail": "The job execution has timed out."}]
+    assert story.steps()[-1] == ("none", "expired")
+
+
+async def test_it_counts_claims_so_that_a_job_that_kills_workers_ends(
+    story: Story, engine_of: Callable[..., Any]
+) -> None:
+    await story.accept()
+    rows(story.url, "update jobs set attempts = 5")
+    async with engine_of(story.settings):
+        job = await story.end()
+    assert (job["state"], story.broker.calls) == ("failed", [])
+    assert "could not be started in 5 attempts" in job["errors"][0]["detail"]
+
+
+async def test_it_completes_a_backup_whose_details_cannot_be_read(
+    story: Story, engine_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.broker.client.BODY_BYTES_MAX", 60)  # too little for the backup, enough for a poll
+    await story.accept()
+    async with engine_of(story.settings):
+        job = await story.end()
+    assert job["state"] == "succeeded"
+    assert rows(story.url, "select size_bytes from backups") == [{"size_bytes": None}]
+
+
+async def test_it_survives_wrong_keys_and_tells_nothing(
+    make_settings: Callable[..., Settings], broker: ScriptedBroker, engine_of: Callable[..., Any]
+) -> None:
+    story = Story(make_settings(**QUICK), broker)
+    await story.accept()
+    wrong = story.settings.model_copy(update={"secret_keys": make_settings(secret_keys=generate_key()).secret_keys})
+    async with engine_of(wrong):
+        job = await story.end()
+    assert job["state"] == "failed"
+    assert "password does not open" in job["errors"][0]["detail"]
+    assert broker.calls == []
+
+
+async def test_it_gives_back_at_once_what_it_cannot_finish_when_told_to_stop(
+    make_settings: Callable[..., Settings], broker: ScriptedBroker, engine_of: Callable[..., Any]
+) -> None:
+    story = Story(make_settings(**(QUICK | {"broker_timeout_s": 60, "lease_s": 300})), broker)
+    broker.starts.append(_hang)
+    await story.accept()
+    async with engine_of(story.settings, "first"):
+        await eventually(lambda: len(story.starts()) == 1)
+    job = story.job()
+    assert (job["lease_owner"], job["lease_until"]) == (None, None)
+    async with engine_of(story.settings, "second"):
+        job = await story.end()
+    assert (job["state"], job["attempts"]) == ("succeeded", 2)
+
+
+async def test_it_lets_another_worker_go_on_when_the_lease_is_over(story: Story, engine_of: Callable[..., Any]) -> None:
+    request = await story.accept()
+    async with Database(story.settings, size=1, name="test") as database:
+        (claim,) = await Jobs(database).claim([request.guid], owner="dead", lease_s=0.3)
+        assert claim
+    async with engine_of(story.settings):
+        job = await story.end()
+    assert (job["state"], job["attempts"], job["fence"]) == ("succeeded", 2, 3)
+
+
+async def test_it_does_many_jobs_at_once_and_each_once(
+    make_settings: Callable[..., Settings], broker: ScriptedBroker, engine_of: Callable[..., Any]
+) -> None:
+    story = Story(make_settings(**QUICK), broker)
+    for number in range(50):
+        await story.accept(f"i-{number}")
+    async with engine_of(story.settings, "one"), engine_of(story.settings, "two"):
+        await eventually(
+            lambda: rows(story.url, "select count(*) as n from jobs where completed_at is null")[0]["n"] == 0
+        )
+    assert rows(story.url, "select distinct state from jobs") == [{"state": "succeeded"}]
+    assert len(broker.made) == len(story.starts()) == 50
+
+
+async def test_it_drops_words_that_are_no_guids(story: Story, engine_of: Callable[..., Any]) -> None:
+    await story.accept()
+    async with engine_of(story.settings) as engine:
+        await asyncio.to_thread(engine.take, ["", "x", None, 7, str(uuid.uuid4())])
+        assert (await story.end())["state"] == "succeeded"
+
+
+async def test_it_waits_for_a_database_that_is_not_migrated_yet(story: Story, engine_of: Callable[..., Any]) -> None:
+    rows(story.url, "alter table schema_migrations rename to hidden")
+
+    async def show() -> None:
+        await asyncio.sleep(0)
+        rows(story.url, "alter table hidden rename to schema_migrations")
+
+    showing = asyncio.create_task(show())
+    await story.accept()
+    async with engine_of(story.settings):
+        assert (await story.end())["state"] == "succeeded"
+    await showing
