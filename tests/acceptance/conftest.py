@@ -1,0 +1,48 @@
+"""A whole stack for acceptance tests: real processes, the reference broker, real dumps, over HTTP only."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from deploy.local.stack import DATABASE_VARIABLE, QUEUE_VARIABLE, Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: Recovery is a matter of leases and hint intervals; short ones show it in seconds.
+SHORT = {
+    "SAFEKEEP_LEASE_S": "3",
+    "SAFEKEEP_BROKER_TIMEOUT_S": "1.4",
+    "SAFEKEEP_HINT_INTERVAL_S": "1",
+    "SAFEKEEP_HINT_INTERVAL_MAX_S": "2",
+    "SAFEKEEP_START_BACKOFF_S": "0.2",
+    "SAFEKEEP_POLL_INTERVAL_S": "0.2",
+    "SAFEKEEP_POLL_INTERVAL_MAX_S": "1",
+    "SAFEKEEP_WORKER_GRACE_S": "1",
+}
+
+
+@pytest.fixture
+def start_stack(postgres_url: str, queue_url: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Starts stacks on the servers of the test run."""
+
+    @contextmanager
+    def start(**settings: str) -> Iterator[Stack]:
+        os.environ[DATABASE_VARIABLE], os.environ[QUEUE_VARIABLE] = postgres_url, queue_url
+        try:
+            with Stack(tmp_path_factory.mktemp("stack"), is_scratch=True, settings=SHORT | settings) as stack:
+                yield stack
+        finally:
+            del os.environ[DATABASE_VARIABLE], os.environ[QUEUE_VARIABLE]
+
+    return start
+
+
+@pytest.fixture
+def stack(start_stack: Callable[..., Any]) -> Iterator[Stack]:
+    with start_stack() as stack:
+        yield stack
