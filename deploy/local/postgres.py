@@ -116,7 +116,6 @@ class PostgresServer:
         self._end_leftover()
         # Deep project paths are too long for a socket's path, so the sockets have a short directory of their own.
         self._sockets = Path(tempfile.mkdtemp(prefix="sk-pg-", dir="/tmp"))
-        _give(self._sockets)
         for remaining in reversed(range(PORT_TRIES)):
             self.port = free_port()
             try:
@@ -146,13 +145,12 @@ class PostgresServer:
         self._log.touch()
         self._password_file.touch(mode=0o600)
         self._password_file.write_text(secrets.token_hex(16), encoding="ascii")
-        _give(self._home, self._password_file)
         # Made aside and moved, so that an interrupted run leaves nothing that looks complete.
         aside = self._home / "data.new"
         shutil.rmtree(aside, ignore_errors=True)
         command = [
             *_unprivileged(),
-            str(_tool("initdb")),
+            str(find_postgres_tool("initdb")),
             f"--pgdata={aside}",
             f"--username={USER}",
             f"--pwfile={self._password_file}",
@@ -168,7 +166,9 @@ class PostgresServer:
 
     def _check_version(self) -> None:
         made_by = (self._data / "PG_VERSION").read_text(encoding="ascii").strip()
-        shown = subprocess.run([_tool("postgres"), "--version"], capture_output=True, text=True, check=True).stdout
+        shown = subprocess.run(
+            [find_postgres_tool("postgres"), "--version"], capture_output=True, text=True, check=True
+        ).stdout
         match = re.search(r"(\d+)", shown)
         if match is None or match[1] != made_by:
             raise LocalStackError(
@@ -203,7 +203,7 @@ class PostgresServer:
         self._process = ChildProcess(
             "PostgreSQL",
             [
-                _tool("postgres"),
+                find_postgres_tool("postgres"),
                 "-D",
                 self._data,
                 *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
@@ -242,51 +242,14 @@ def _unprivileged() -> tuple[str, ...]:
         raise LocalStackError(
             "PostgreSQL does not run as root, and there is neither unshare nor setpriv to become less"
         )
-    return (setpriv, f"--reuid={UNPRIVILEGED_USER}", f"--regid={_unprivileged_gid()}", "--clear-groups", "--")
-
-
-def _unprivileged_gid() -> int:
-    return pwd.getpwnam(UNPRIVILEGED_USER).pw_gid
-
-
-def _becomes_another_user() -> bool:
-    return bool(_unprivileged()) and "setpriv" in _unprivileged()[0]
-
-
-def _give(*paths: Path) -> None:
-    """Hand files to the account that PostgreSQL runs as, where that is another one."""
-    if _becomes_another_user():
-        for path in paths:
-            shutil.chown(path, UNPRIVILEGED_USER, _unprivileged_gid())
-
-
-@cache
-def _tool(name: str) -> Path:
-    """A program of PostgreSQL that the account it runs as can reach."""
-    program = find_postgres_tool(name)
-    if not _becomes_another_user() or _is_reachable(program):
-        return program
-    # A virtual environment below root's home: the unprivileged account cannot even see it.
-    return _reachable_copy(program.parent) / name
-
-
-def _is_reachable(program: Path) -> bool:
-    return subprocess.run([*_unprivileged(), program, "--version"], capture_output=True, check=False).returncode == 0
-
-
-@cache
-def _reachable_copy(binaries: Path) -> Path:
-    """The installation that `binaries` belongs to, with the libraries beside it, copied where everybody can read it."""
-    install = binaries.parent
-    target = Path(tempfile.gettempdir()) / f"safekeep-postgres-{os.getuid()}-{install.stat().st_ino}"
-    package = install.parent
-    for source in (install, package.with_name(f"{package.name}.libs")):
-        if source.is_dir() and not (target / source.name).exists():
-            shutil.copytree(
-                source,
-                target / package.name / source.name if source is install else target / source.name,
-                symlinks=True,
-                dirs_exist_ok=True,
-            )
-    target.chmod(0o755)
-    return target / package.name / install.name / binaries.name
+    # The other account could not even see a data directory or an environment below root's home; this lets it.
+    capabilities = "+dac_override,+dac_read_search"
+    return (
+        setpriv,
+        f"--reuid={UNPRIVILEGED_USER}",
+        f"--regid={pwd.getpwnam(UNPRIVILEGED_USER).pw_gid}",
+        "--clear-groups",
+        f"--inh-caps={capabilities}",
+        f"--ambient-caps={capabilities}",
+        "--",
+    )
