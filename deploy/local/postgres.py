@@ -12,6 +12,7 @@ import re
 import secrets
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -150,7 +151,7 @@ class PostgresServer:
         shutil.rmtree(aside, ignore_errors=True)
         command = [
             *_unprivileged(),
-            str(find_postgres_tool("initdb")),
+            str(_server_program("initdb")),
             f"--pgdata={aside}",
             f"--username={USER}",
             f"--pwfile={self._password_file}",
@@ -167,7 +168,7 @@ class PostgresServer:
     def _check_version(self) -> None:
         made_by = (self._data / "PG_VERSION").read_text(encoding="ascii").strip()
         shown = subprocess.run(
-            [find_postgres_tool("postgres"), "--version"], capture_output=True, text=True, check=True
+            [_server_program("postgres"), "--version"], capture_output=True, text=True, check=True
         ).stdout
         match = re.search(r"(\d+)", shown)
         if match is None or match[1] != made_by:
@@ -203,7 +204,7 @@ class PostgresServer:
         self._process = ChildProcess(
             "PostgreSQL",
             [
-                find_postgres_tool("postgres"),
+                _server_program("postgres"),
                 "-D",
                 self._data,
                 *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
@@ -242,7 +243,7 @@ def _unprivileged() -> tuple[str, ...]:
         raise LocalStackError(
             "PostgreSQL does not run as root, and there is neither unshare nor setpriv to become less"
         )
-    # The other account could not even see a data directory or an environment below root's home; this lets it.
+    # The other account could not even see a data directory below root's home; this lets it.
     capabilities = "+dac_override,+dac_read_search"
     return (
         setpriv,
@@ -253,3 +254,31 @@ def _unprivileged() -> tuple[str, ...]:
         f"--ambient-caps={capabilities}",
         "--",
     )
+
+
+@cache
+def _server_program(name: str) -> Path:
+    """A program that the account which the server runs as may execute.
+
+    That account's capabilities open files for it, but PostgreSQL asks with access(2), which looks at modes alone.
+    """
+    program = find_postgres_tool(name)
+    is_other_account = bool(_unprivileged()) and Path(_unprivileged()[0]).name == "setpriv"
+    if not is_other_account or all(parent.stat().st_mode & stat.S_IXOTH for parent in program.parents):
+        return program
+    install = program.parent.parent
+    made = install.stat()
+    copy = Path(tempfile.gettempdir(), f"safekeep-postgres-{made.st_ino}-{int(made.st_mtime)}")
+    if not copy.exists():
+        aside = Path(tempfile.mkdtemp(dir=copy.parent))
+        # The libraries lie beside the package and are found by their relative place.
+        libraries = install.parent.with_name(f"{install.parent.name}.libs")
+        shutil.copytree(install, aside / install.parent.name / install.name, symlinks=True)
+        if libraries.is_dir():
+            shutil.copytree(libraries, aside / libraries.name, symlinks=True)
+        aside.chmod(0o755)
+        try:
+            aside.rename(copy)
+        except OSError:  # another stack was quicker
+            shutil.rmtree(aside)
+    return copy / install.parent.name / install.name / "bin" / name
