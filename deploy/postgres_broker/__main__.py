@@ -22,8 +22,6 @@ _log = logging.getLogger("postgres_broker")
 def main() -> None:
     """Read the settings, serve, and end the work in hand when told to stop."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    # openbrokerapi logs every request at INFO and every refusal with a traceback.
-    logging.getLogger("openbroker").setLevel(logging.CRITICAL)
     try:
         settings = BrokerSettings()
     except ValidationError as error:

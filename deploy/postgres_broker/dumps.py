@@ -135,17 +135,13 @@ class Dumps:
         if not dump.exists():
             raise FailedError(f"the backup {source.id} no longer exists")
         database = self._server.prepare_restore(key.instance_id)
-        owner = database_of(key.instance_id)
-        self._run(
-            key,
-            "pg_restore",
-            database,
-            "--no-owner",
-            "--no-privileges",
-            "--exit-on-error",
-            f"--role={owner}",
-            str(dump),
-        )
+        owner = f"--role={database_of(key.instance_id)}"
+        options = ("--no-owner", "--no-privileges", "--exit-on-error", owner)
+        try:
+            self._run(key, "pg_restore", database, *options, str(dump))
+        except FailedError:
+            self._server.discard_restore(key.instance_id)
+            raise
         self._server.swap_in(key.instance_id)
 
     def _run(self, key: Key, program: str, database: str, *arguments: str) -> None:

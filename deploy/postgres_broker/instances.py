@@ -52,6 +52,7 @@ class Server:
         """Remove the instance's database and roles; fine when they are gone."""
         name = database_of(instance_id)
         with self._connect() as connection:
+            self._drop_leftovers(connection, name)
             self._run(connection, "drop database if exists {} with (force)", name)
             for role in (*binding_roles, name):
                 self._run(connection, "drop role if exists {}", role)
@@ -77,13 +78,16 @@ class Server:
         """Make an empty database beside the instance's, to restore into; its name."""
         name = database_of(instance_id)
         with self._connect() as connection:
-            # What an earlier, interrupted restore may have left.
-            self._run(connection, "drop database if exists {} with (force)", f"{name}_new")
-            self._run(connection, "drop database if exists {} with (force)", f"{name}_old")
+            self._drop_leftovers(connection, name)
             self._run(connection, "alter database {} allow_connections true", name)
             self._run(connection, "create database {} owner {}", f"{name}_new", name)
             self._run(connection, "revoke all on database {} from public", f"{name}_new")
         return f"{name}_new"
+
+    def discard_restore(self, instance_id: str) -> None:
+        """Remove what a restore that failed has left; the instance keeps the data that it has."""
+        with self._connect() as connection:
+            self._drop_leftovers(connection, database_of(instance_id))
 
     def swap_in(self, instance_id: str) -> None:
         """Put the restored database in the place of the instance's.
@@ -105,6 +109,10 @@ class Server:
 
     def _connect(self) -> psycopg.Connection:
         return psycopg.connect(self._url, autocommit=True)
+
+    def _drop_leftovers(self, connection: psycopg.Connection, name: str) -> None:
+        for leftover in (f"{name}_new", f"{name}_old"):
+            self._run(connection, "drop database if exists {} with (force)", leftover)
 
     @staticmethod
     def _run(connection: psycopg.Connection, statement: LiteralString, *names: str) -> None:
