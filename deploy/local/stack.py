@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Self
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import redis
 import yaml
 
 from deploy.local.databases import scratch_database
@@ -149,6 +150,8 @@ class Stack:
         self._broker_url = f"http://127.0.0.1:{free_port()}"
         self.api_url = f"http://127.0.0.1:{free_port()}"
         self.environment = self._environment(self._database(), queue_url)
+        if self._is_scratch and self.valkey is None:
+            self._cleanup.callback(_clear_queue, queue_url, self.settings.queue_prefix)
         self._start_child("broker", ["-m", "deploy.postgres_broker"], self._broker_environment())
         self._start_child("api", ["-m", "deploy.cli.main", "api"], self.environment)
         for number in range(1, self._workers + 1):
@@ -284,6 +287,14 @@ class Stack:
         """Leave no database of the demo on a server that is kept."""
         if self.children["broker"].exit_code is None:
             self.broker.deprovision(self.identity.instance_guid, plan)
+
+
+def _clear_queue(url: str, prefix: str) -> None:
+    """Leave no key of ours on a Redis of the user's."""
+    if url.startswith("redis"):
+        with redis.Redis.from_url(url) as client:
+            for key in client.scan_iter(f"{prefix}*"):
+                client.delete(key)
 
 
 def _is_ready(api_url: str) -> bool:

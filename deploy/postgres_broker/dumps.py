@@ -17,7 +17,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 import psycopg
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 DESCRIPTION_LENGTH_MAX: Final = 500
+SCRIPT_HEAD_BYTES: Final = 4096
+NEWER_SETTING: Final = b"SET transaction_timeout = 0;"
 
 
 class FailedError(Exception):
@@ -122,7 +124,8 @@ class Dumps:
 
     def _back_up(self, key: Key) -> int:
         partial = self._partial(key)
-        self._run(key, "pg_dump", database_of(key.instance_id), "--format=custom", f"--file={partial}")
+        address = self._address(database_of(key.instance_id))
+        self._run(key, "pg_dump", f"--dbname={address}", "--format=custom", f"--file={partial}")
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.rename(self.path(key))
@@ -136,29 +139,42 @@ class Dumps:
             raise FailedError(f"the backup {source.id} no longer exists")
         database = self._server.prepare_restore(key.instance_id)
         owner = f"--role={database_of(key.instance_id)}"
-        options = ("--no-owner", "--no-privileges", "--exit-on-error", owner)
+        script = dump.with_suffix(".sql")
         try:
-            self._run(key, "pg_restore", database, *options, str(dump))
+            # By way of a script, and not directly, so that tools newer than the server can be used.
+            self._run(key, "pg_restore", "--no-owner", "--no-privileges", owner, f"--file={script}", str(dump))
+            _blank_newer_settings(script)
+            with script.open("rb") as lines:
+                target = f"--dbname={self._address(database)}"
+                options = ("--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1")
+                self._run(key, "psql", target, *options, standard_input=lines)
         except FailedError:
             self._server.discard_restore(key.instance_id)
             raise
+        finally:
+            script.unlink(missing_ok=True)
         self._server.swap_in(key.instance_id)
 
-    def _run(self, key: Key, program: str, database: str, *arguments: str) -> None:
-        """Run a program of PostgreSQL on a database of the server. Raises FailedError with what it said."""
-        path = self._pg_bin / program if self._pg_bin else Path(shutil.which(program) or program)
+    def _address(self, database: str) -> str:
+        """Where a database is, without the password: everybody on the computer can read a program's arguments."""
         parts = urlsplit(self._server.url(database))
-        # In the environment and not among the arguments, which everybody on the computer can read.
-        environment = os.environ | {"PGPASSWORD": unquote(parts.password or "")}
-        address = parts._replace(netloc=f"{parts.username or ''}@{parts.hostname}:{parts.port or 5432}").geturl()
+        return parts._replace(netloc=f"{parts.username or ''}@{parts.hostname}:{parts.port or 5432}").geturl()
+
+    def _run(
+        self, key: Key, program: str, *arguments: str, standard_input: IO[bytes] | int = subprocess.DEVNULL
+    ) -> None:
+        """Run a program of PostgreSQL to its end. Raises FailedError with what it said."""
+        path = self._pg_bin / program if self._pg_bin else Path(shutil.which(program) or program)
+        password = urlsplit(self._server.url("postgres")).password
+        environment = os.environ | {"PGPASSWORD": unquote(password or "")}
         # Started under the lock, so that a stop or a deletion finds every program that runs.
         with self._lock:
             if self._is_stopping or self._records.find(key) is None:
                 raise FailedError("stopped")
             process = subprocess.Popen(
-                [*_ends_with_us(), path, f"--dbname={address}", *arguments],
+                [*_ends_with_us(), path, *arguments],
                 env=environment,
-                stdin=subprocess.DEVNULL,
+                stdin=standard_input,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -178,6 +194,15 @@ def _ends_with_us() -> list[str]:
     """What makes the kernel end a child when the broker is gone, even by SIGKILL; nothing where it cannot."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", signal.SIGTERM.name.removeprefix("SIG"), "--"] if setpriv else []
+
+
+def _blank_newer_settings(script: Path) -> None:
+    """Blank, in place, a line near the head of the script that PostgreSQL before 17 does not understand."""
+    with script.open("r+b") as file:
+        at = file.read(SCRIPT_HEAD_BYTES).find(NEWER_SETTING)
+        if at >= 0:
+            file.seek(at)
+            file.write(b" " * len(NEWER_SETTING))
 
 
 def _for_user(error: BaseException) -> str:
