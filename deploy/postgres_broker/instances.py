@@ -65,6 +65,8 @@ class Server:
                 statement = sql.SQL("create role {} login password {} in role {}")
                 connection.execute(statement.format(sql.Identifier(role), sql.Literal(password), sql.Identifier(name)))
             self._run(connection, "alter role {} set role to {}", role, name)
+            # So that a restore or a removal may end the binding's sessions, even where the broker is no superuser.
+            self._run(connection, "grant {} to current_user", role)
         parts = urlsplit(self._url)
         address = parts.netloc.rpartition("@")[2]
         return urlunsplit(parts._replace(netloc=f"{quote(role)}:{quote(password)}@{address}", path=f"/{name}"))

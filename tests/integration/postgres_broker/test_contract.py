@@ -155,6 +155,21 @@ def test_it_restores_another_instances_backup(platform: Platform, execute: Execu
     assert execute(platform.bind(target), "select n from t") == [(7,)]
 
 
+def test_it_restores_under_a_connected_application(platform: Platform, execute: Execute) -> None:
+    instance = platform.instance()
+    uri = platform.bind(instance)
+    execute(uri, "create table t as select 1 as n")
+    backup = platform.backed_up(instance)
+    with psycopg.connect(uri, autocommit=True) as application:
+        application.execute("update t set n = 2")
+        path = f"{instance}/restores/{new()}"
+        platform.start(path, backup_id=backup)
+        assert platform.finish(path)["state"] == "succeeded"
+        with pytest.raises(psycopg.OperationalError):
+            application.execute("select 1")
+    assert execute(uri, "select n from t") == [(1,)]
+
+
 def test_it_leaves_the_old_data_when_a_restore_fails(platform: Platform, execute: Execute) -> None:
     instance = platform.instance()
     uri = platform.bind(instance)
