@@ -24,6 +24,8 @@ def answer(status: int, body: object = None, retry_after_s: float | None = None)
         (answer(202), Meaning.AMBIGUOUS, 10009),
         (answer(202, {"operation": 7}), Meaning.AMBIGUOUS, 10009),
         (answer(202, {"operation": "x" * 10_001}), Meaning.AMBIGUOUS, 10009),
+        (answer(202, {"operation": "a\ud800"}), Meaning.AMBIGUOUS, 10009),
+        (answer(202, {"operation": "a\0"}), Meaning.AMBIGUOUS, 10009),
         (answer(204, {}), Meaning.AMBIGUOUS, 10009),
         (answer(302, {}), Meaning.AMBIGUOUS, 10009),
         (answer(400, {}), Meaning.REFUSAL, 10009),

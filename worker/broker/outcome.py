@@ -182,7 +182,12 @@ def describe(body: Json | None) -> str | None:
 
 
 def _is_operation(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and len(value) <= OPERATION_LENGTH_MAX and "\0" not in value)
+    if value is None:
+        return True
+    if not isinstance(value, str) or len(value) > OPERATION_LENGTH_MAX or "\0" in value:
+        return False
+    # A lone surrogate is no text: it could be neither stored nor sent back.
+    return value.encode("utf-8", "replace").decode() == value
 
 
 def _not_successful(noun: str, answer: Answer) -> Outcome:
