@@ -16,19 +16,17 @@ import stat
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final
 from urllib.parse import quote
 
 import psycopg
 
 from deploy.local.errors import LocalStackError
-from deploy.local.processes import ChildProcess, free_port
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from deploy.local.processes import ChildProcess, Server, free_port
 
 USER: Final = "safekeep"
 START_TIMEOUT_S: Final = 30
@@ -65,36 +63,19 @@ def find_postgres_tool(name: str) -> Path:
     )
 
 
-class PostgresServer:
+class PostgresServer(Server):
     """One PostgreSQL server with its data in `data_directory`, on a free port of the loopback interface.
 
     With `is_durable=False` it does without what only matters when the computer crashes, which suits tests.
     """
 
     def __init__(self, data_directory: Path, *, is_durable: bool = True) -> None:
+        super().__init__("PostgreSQL")
         self._home = data_directory.absolute()
         self._data = self._home / "data"
         self._log = self._home / "postgres.log"
         self._is_durable = is_durable
         self._sockets: Path | None = None
-        self._process: ChildProcess | None = None
-        self.port = 0
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    @property
-    def pid(self) -> int:
-        """The process id of the running server."""
-        if self._process is None:
-            raise LocalStackError("PostgreSQL was not started")
-        return self._process.pid
 
     @property
     def _password_file(self) -> Path:
@@ -184,10 +165,10 @@ class PostgresServer:
             return
         pid = int(pid_file.read_text(encoding="utf-8").split("\n", 1)[0])
         # The number may belong to somebody else by now: only a process that names our data directory is ours.
-        command = Path(f"/proc/{pid}/cmdline")
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        while command.exists() and os.fsencode(self._data) in command.read_bytes():
-            os.kill(pid, signal.SIGINT)
+        while os.fsencode(self._data) in _command_line(pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
             if time.monotonic() > deadline:
                 raise LocalStackError(f"PostgreSQL (process {pid}) still uses {self._data} and does not stop")
             time.sleep(0.1)
@@ -223,6 +204,14 @@ class PostgresServer:
         except psycopg.OperationalError:
             return False
         return True
+
+
+def _command_line(pid: int) -> bytes:
+    """What a process was started with; nothing for one that is gone, and where the system has no /proc."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _is_port_taken(log: Path) -> bool:

