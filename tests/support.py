@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import uuid
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -196,7 +195,3 @@ async def eventually(is_so: Callable[[], bool | Awaitable[bool]], timeout_s: flo
             if answer if isinstance(answer, bool) else await answer:
                 return
             await asyncio.sleep(0.02)
-
-
-def guid() -> UUID:
-    return uuid.uuid4()

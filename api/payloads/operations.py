@@ -23,10 +23,7 @@ def check_instance(instance: Instance, *features: str) -> None:
     """
     if not instance.may_write:
         raise NotAuthorizedError
-    if instance.type == "user-provided":
-        raise UnprocessableEntityError(
-            f"Service instance {instance.name} is user-provided: no service broker manages it, so it has no backups."
-        )
+    check_managed(instance)
     if instance.last_operation_state != "succeeded" and instance.last_operation_type == "create":
         raise UnprocessableEntityError(
             f"Service instance {instance.name} is not ready: its creation is {_words(instance.last_operation_state)}."
@@ -37,6 +34,14 @@ def check_instance(instance: Instance, *features: str) -> None:
                 f"The service offering {instance.offering_name} does not support {_NAMES[feature]} "
                 f"with the plan {instance.plan_name}."
             )
+
+
+def check_managed(instance: Instance) -> None:
+    """Raise UnprocessableEntityError when no broker manages `instance`, so that it cannot have backups."""
+    if instance.type == "user-provided":
+        raise UnprocessableEntityError(
+            f"Service instance {instance.name} is user-provided: no service broker manages it, so it has no backups."
+        )
 
 
 def to_job_request(

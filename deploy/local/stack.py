@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 WORKERS: Final = 2
 START_TIMEOUT_S: Final = 60
+STOP_TIMEOUT_S: Final = 30
 TOKEN_LIFETIME_S: Final = 7 * 24 * 3600
 OFFERING: Final = "postgres"
 PLAN: Final = "small"
@@ -174,7 +175,7 @@ class Stack:
                 self.children[name].ask_to_stop()
         for name, child in list(self.children.items()):
             if name != "broker":
-                child.stop(self._grace_s)
+                child.stop(STOP_TIMEOUT_S)
         self._cleanup.close()
         if "broker" in self.children:
             self.children["broker"].stop()
@@ -184,10 +185,6 @@ class Stack:
         if self.postgres is not None:
             self.postgres.stop()
         self.postgres = self.valkey = None
-
-    @property
-    def _grace_s(self) -> float:
-        return 30
 
     def _start_queue(self) -> str:
         if url := os.environ.get(QUEUE_VARIABLE):
