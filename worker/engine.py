@@ -22,6 +22,7 @@ from shared.store.jobs import Jobs
 from shared.store.migrate import check_schema
 from worker.broker.client import BrokerClient
 from worker.dispatcher import Dispatcher
+from worker.hooks import Hook, Point, pass_by
 from worker.steps.step import Steps
 
 if TYPE_CHECKING:
@@ -37,12 +38,13 @@ SCHEMA_PAUSE_S: Final = 0.2
 
 
 class Engine:
-    """Claims, takes and records steps. `worker` names the process in leases and records."""
+    """Claims, takes and records steps. `worker` names the process in leases and records; `at` is for tests."""
 
-    def __init__(self, settings: Settings, sender: HintSender, worker: str) -> None:
+    def __init__(self, settings: Settings, sender: HintSender, worker: str, at: Hook = pass_by) -> None:
         self._settings = settings
         self._sender = sender
         self._worker = worker
+        self._at = at
         self._sealer = Sealer([key.get_secret_value() for key in settings.secret_keys])
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._ready: Future[None] = Future()
@@ -92,7 +94,7 @@ class Engine:
             self._jobs = Jobs(database)
             self._claims: Coalescer[UUID, Claim | None] = Coalescer(self._claim)
             self._records: Coalescer[Step, bool] = Coalescer(self._jobs.record)
-            self._steps = Steps(self._settings, client, self._worker)
+            self._steps = Steps(self._settings, client, self._worker, self._at)
             dispatching = asyncio.create_task(Dispatcher(self._settings, self._jobs, self._sender).run())
             self._ready.set_result(None)
             await self._stopping.wait()
@@ -135,7 +137,9 @@ class Engine:
                 return  # not due, taken or ended: the hint was late or repeated
             self._held[guid] = claim
             step = await self._steps.take(claim)
+            self._at(Point.BEFORE_RECORD, claim)
             is_recorded = await self._records.submit(step)
+            self._at(Point.AFTER_RECORD, claim)
             del self._held[guid]
         except StoreError as error:
             self._held.pop(guid, None)

@@ -13,6 +13,7 @@ from shared.records import JobError, Step
 from shared.states import Event, JobState
 from worker.broker.client import NotReceivedError, Origin, UnclearError
 from worker.broker.outcome import Meaning, of_poll, of_start, unable
+from worker.hooks import Hook, Point, pass_by
 from worker.steps.operations import RESOURCE_OF, read_facts
 from worker.steps.pauses import before_poll, before_retry
 
@@ -26,12 +27,13 @@ JOB_TIMEOUT: Final = JobError(290006, "CF-JobTimeout", "The job execution has ti
 
 
 class Steps:
-    """Takes steps for claimed jobs. `worker` names the process in the records."""
+    """Takes steps for claimed jobs. `worker` names the process in the records; `at` is for tests."""
 
-    def __init__(self, settings: Settings, client: BrokerClient, worker: str) -> None:
+    def __init__(self, settings: Settings, client: BrokerClient, worker: str, at: Hook = pass_by) -> None:
         self._settings = settings
         self._client = client
         self._worker = worker
+        self._at = at
 
     async def take(self, claim: Claim) -> Step:
         """Do what is next for the job and say what came of it. Never raises for anything that a broker does."""
@@ -123,13 +125,16 @@ class Steps:
             user_guid=claim.user_guid,
         )
         path = RESOURCE_OF[claim.operation].path(claim) + suffix
+        self._at(Point.BEFORE_CALL, claim)
         try:
-            return await self._client.call(claim.broker, method, path, query=query, body=body, origin=origin)
+            answer = await self._client.call(claim.broker, method, path, query=query, body=body, origin=origin)
         except (NotReceivedError, UnclearError) as error:
             return error
         except SecretsError:
             # An operator's mistake with the keys, which the next attempt may find mended.
             return NotReceivedError("was not called: its stored password does not open with the configured keys")
+        self._at(Point.AFTER_CALL, claim)
+        return answer
 
     def _step(
         self,
