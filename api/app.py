@@ -40,6 +40,7 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
             web.get("/healthz", health.healthz),
             web.get("/readyz", health.readyz),
             web.get("/v3/jobs/{guid}", jobs.read_job),
+            web.post("/v3/jobs/{guid}/actions/cancel", jobs.cancel_job),
             web.get("/v3/service_instances/{guid}/backups", backups.list_backups),
             web.post("/v3/service_instances/{guid}/backups", backups.create_backup),
             web.post("/v3/service_instances/{guid}/actions/restore", restores.create_restore),
@@ -51,7 +52,7 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
             database = await stack.enter_async_context(
                 Database(settings, size=settings.api_pool_size, name="safekeep-api")
             )
-            store = Jobs(database)
+            store = Jobs(database, settings)
             app[CONTEXT] = Context(
                 settings=settings,
                 database=database,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from shared.states import JobState
 
 if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from shared.states import Event, JobState, Operation
+    from shared.states import Event, Operation
+
+REMAINS: Final = "The service broker cannot remove what this operation may have left there."
 
 Json = dict[str, Any]  # JSON from outside, whose shape is checked where it is read
 
@@ -63,6 +67,7 @@ class JobRequest:
     traceparent: str | None
     request_body: str  #: JSON, the body of the start call; sent as it stands on every try
     deadline_s: float
+    can_undo: bool  #: whether the broker can remove, or stop, what this operation makes
     restore: RestorePoint | None = None
 
 
@@ -75,12 +80,18 @@ class Job:
     state: JobState
     service_instance_guid: str
     instance_exists: bool
+    broker_guid: UUID
+    broker_name: str
+    can_undo: bool
     version: int
     errors: tuple[Json, ...]
     warnings: tuple[Json, ...]
     created_at: datetime
     updated_at: datetime
     due_in_s: float | None  #: seconds until the next step; None when the job has ended
+    broker_description: str | None  #: the broker's latest words, while the job is open
+    broker_retry_at: datetime | None  #: the broker does not answer, and is left alone until then
+    clean_up_guid: UUID | None  #: the job that removes what this one may have left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,25 +117,39 @@ class BrokerAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """The right to take one step of a job, until the lease ends or somebody else claims it with a higher fence."""
+    """The right to take one step of a job, until the lease ends or somebody else claims it with a higher fence.
+
+    `may_call` is False for a job past its deadline whose broker is at its limit: it ends without another call.
+    """
 
     job_guid: UUID
     fence: int
     operation: Operation
     state: JobState
     is_expired: bool  #: the deadline has passed
+    may_call: bool
     service_instance_guid: str
     resource_guid: UUID
     user_guid: str
     request_id: str
     traceparent: str | None
     request_body: str  #: of the start call, to be sent as it stands
+    can_undo: bool  #: whether the broker can remove, or stop, what this operation makes
     broker: BrokerAddress
     broker_operation: str | None
     attempts: int  #: start calls so far, this one included
+    unclear_starts: int  #: those of them that may have had an effect at the broker, as far as we know
     polls: int  #: polls so far
     waits: int  #: times in all that the broker asked us to wait with the start
     waited_s: float  #: since the broker first said, in a row, that it is busy
+
+    def may_exist(self, *, had_no_effect: bool = False) -> bool:
+        """Whether the broker may know of the resource; `had_no_effect`: the start call of this claim did nothing."""
+        return self.state is JobState.POLL or self.unclear_starts > int(had_no_effect)
+
+    def warnings_of_remains(self) -> tuple[str, ...]:
+        """What a reader of the job should know when something stays at the broker that it cannot remove."""
+        return () if self.can_undo else (REMAINS,)
 
     @property
     def catalog_ids(self) -> tuple[str, str]:
@@ -157,7 +182,48 @@ class Step:
     broker_operation: str | None = None
     broker_description: str | None = None
     errors: tuple[JobError, ...] = ()
+    warnings: tuple[str, ...] = ()  #: for the job's readers, kept after its end
+    is_wait: bool = False  #: the broker was busy, which is no attempt
+    had_no_effect: bool = False  #: the broker certainly did nothing on this start
+    was_answered: bool | None = None  #: whether the broker is well; None when the step does not tell
+    clean_up_in_s: float | None = (
+        None  #: this end leaves something at the broker, to be removed after that many seconds
+    )
     facts: Json = field(default_factory=dict)  #: of the finished backup: size_bytes, expires_at
+
+
+class Waiting(NamedTuple):
+    """A due job in front of its claim, with what decides whose turn it is."""
+
+    guid: UUID
+    broker_guid: UUID
+    user_guid: str
+    priority: int  #: 0 goes first
+
+
+class Refusal(NamedTuple):
+    """A due job that has to wait for its broker: `pause_s` seconds, or with None until a call to it ends."""
+
+    job: Waiting
+    pause_s: float | None
+
+
+class CleanUp(NamedTuple):
+    """A clean-up that is at work, or that was given up and not tried again."""
+
+    guid: UUID
+    state: JobState
+    resource_guid: UUID
+    service_instance_guid: str
+    broker_name: str
+    parent_guid: UUID  #: the job after which it cleans up
+    attempts: int
+    created_at: datetime
+    completed_at: datetime | None
+    deadline_at: datetime
+    due_at: datetime | None
+    errors: list[Json]
+    broker_description: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,19 @@ class Settings(BaseSettings):
     calls_in_flight: int = Field(200, ge=1, description="most steps that one worker process works on at once")
     worker_grace_s: Seconds = Field(25, description="after SIGTERM, how long steps in hand may take to finish")
 
+    broker_calls_in_flight: int = Field(
+        100, ge=1, description="most calls to one broker at once, over all workers; a broker may have its own limit"
+    )
+    broker_calls_per_minute: int | None = Field(
+        None, ge=1, description="most steps a minute that call one broker; a broker may have its own limit"
+    )
+    breaker_failures: int = Field(
+        5, ge=1, description="calls in a row without an answer, or with 5xx, after which a broker is left alone"
+    )
+    breaker_pause_s: Seconds = Field(
+        10, description="how long it is left alone before one call tries again; doubles each time"
+    )
+    breaker_pause_max_s: Seconds = Field(300, description="longest that it is left alone")
     broker_timeout_s: Seconds = Field(20, description="longest one call to a service broker may take in all")
     start_attempts: int = Field(5, ge=1, description="most times that a start is sent before the job fails")
     start_backoff_s: Seconds = Field(
@@ -68,12 +81,21 @@ class Settings(BaseSettings):
     busy_patience_s: Seconds = Field(
         600, description="how long a broker may answer that it is busy before the job fails"
     )
+    clean_up_attempts: int = Field(
+        20, ge=1, description="most times that a removal of what a failed operation left is sent before it is given up"
+    )
+    clean_up_backoff_s: Seconds = Field(10, description="pause after the first failed removal; doubles each time")
+    clean_up_backoff_max_s: Seconds = Field(21600, description="longest pause between removals")
+    clean_up_deadline_s: Seconds = Field(259200, description="longest that a removal is tried")
     poll_interval_s: Seconds = Field(1, description="pause before the first poll; grows with each poll")
     poll_interval_max_s: Seconds = Field(60, description="longest pause between polls of our own choice")
     retry_after_max_s: Seconds = Field(3600, description="longest Retry-After of a broker that is honoured")
     operation_deadline_s: Seconds = Field(
         86400, description="longest a broker's operation may take; a plan may say less"
     )
+
+    retention_s: Seconds = Field(7776000, description="how long finished jobs are kept; 90 days unless set")
+    prune_interval_s: Seconds = Field(3600, description="pause between two looks for jobs to be deleted")
 
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON lines")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least severity that is logged")

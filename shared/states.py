@@ -15,6 +15,14 @@ class Operation(StrEnum):
 
     CREATE_BACKUP = "service_instance.create_backup"
     RESTORE = "service_instance.restore"
+    # Removing at the broker what a failed or cancelled operation may have left; each is a job of its own.
+    CLEAN_UP_BACKUP = "service_instance.clean_up_backup"
+    CLEAN_UP_RESTORE = "service_instance.clean_up_restore"
+
+    @property
+    def is_clean_up(self) -> bool:
+        """Whether it removes what another operation left. Nobody waits for it, and it does not hold its instance."""
+        return self in CLEAN_UP_OF.values()
 
 
 class JobState(StrEnum):
@@ -24,6 +32,7 @@ class JobState(StrEnum):
     POLL = "poll"  # the broker works on it; we ask from time to time
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 class PublicState(StrEnum):
@@ -45,7 +54,15 @@ class Event(StrEnum):
     TRY_AGAIN = "try again"  # busy, unreachable or unclear: the same call later
     GIVEN_UP = "given up"  # out of attempts, or out of patience with a busy broker
     EXPIRED = "expired"  # the deadline has passed
+    START_OVER = "start over"  # the broker's removal failed; a clean-up asks for it again
+    CANCELLED = "cancelled"  # somebody no longer wants it
 
+
+#: The clean-up of each operation that may leave something at a broker.
+CLEAN_UP_OF: Final = {
+    Operation.CREATE_BACKUP: Operation.CLEAN_UP_BACKUP,
+    Operation.RESTORE: Operation.CLEAN_UP_RESTORE,
+}
 
 TRANSITIONS: Final[dict[tuple[JobState, Event], JobState]] = {
     (JobState.START, Event.ACCEPTED): JobState.POLL,
@@ -54,20 +71,24 @@ TRANSITIONS: Final[dict[tuple[JobState, Event], JobState]] = {
     (JobState.START, Event.TRY_AGAIN): JobState.START,
     (JobState.START, Event.GIVEN_UP): JobState.FAILED,
     (JobState.START, Event.EXPIRED): JobState.FAILED,
+    (JobState.START, Event.CANCELLED): JobState.CANCELLED,
     (JobState.POLL, Event.IN_PROGRESS): JobState.POLL,
     (JobState.POLL, Event.SUCCEEDED): JobState.SUCCEEDED,
     (JobState.POLL, Event.FAILED): JobState.FAILED,
     (JobState.POLL, Event.TRY_AGAIN): JobState.POLL,
+    (JobState.POLL, Event.START_OVER): JobState.START,
     (JobState.POLL, Event.EXPIRED): JobState.FAILED,
+    (JobState.POLL, Event.CANCELLED): JobState.CANCELLED,
 }
 
-TERMINAL_STATES: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED})
+TERMINAL_STATES: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 
 PUBLIC_STATES: Final[dict[JobState, PublicState]] = {
     JobState.START: PublicState.PROCESSING,
     JobState.POLL: PublicState.POLLING,
     JobState.SUCCEEDED: PublicState.COMPLETE,
     JobState.FAILED: PublicState.FAILED,
+    JobState.CANCELLED: PublicState.FAILED,
 }
 
 

@@ -112,15 +112,18 @@ class Call:
 class ScriptedBroker:
     """A service broker over real HTTP, in the loop of the test. It makes each backup once, and counts.
 
-    Answers in `starts` and `polls` are used up first, each a status and a body, or a coroutine that does as it likes.
+    Answers in `starts`, `polls` and `deletes` are used up first, each a status and a body, or a coroutine that does as
+    it likes. What was deleted, known or not, is never made again.
     """
 
     polls_until_done: int = 1
     starts: deque[Any] = field(default_factory=deque)
     polls: deque[Any] = field(default_factory=deque)
+    deletes: deque[Any] = field(default_factory=deque)
     calls: list[Call] = field(default_factory=list)
     made: Counter[str] = field(default_factory=Counter)
     polled: Counter[str] = field(default_factory=Counter)
+    deleted: set[str] = field(default_factory=set)
     url: str = ""
 
     async def __aenter__(self) -> Self:
@@ -132,6 +135,7 @@ class ScriptedBroker:
                     web.put(path, self._start),
                     web.get(path, self._read),
                     web.get(f"{path}/last_operation", self._poll),
+                    web.delete(path, self._delete),
                 ]
             )
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -156,6 +160,8 @@ class ScriptedBroker:
         guid = await self._note(request)
         if self.starts:
             return await _as_told(self.starts.popleft(), request)
+        if guid in self.deleted:
+            return web.json_response({}, status=410)
         self.made[guid] = 1
         return web.json_response({"operation": f"op {guid}?&"}, status=202)
 
@@ -166,6 +172,14 @@ class ScriptedBroker:
         self.polled[guid] += 1
         state = "succeeded" if self.polled[guid] >= self.polls_until_done else "in progress"
         return web.json_response({"state": state})
+
+    async def _delete(self, request: web.Request) -> web.StreamResponse:
+        guid = await self._note(request)
+        if self.deletes:
+            return await _as_told(self.deletes.popleft(), request)
+        status = 200 if guid in self.made and guid not in self.deleted else 410
+        self.deleted.add(guid)
+        return web.json_response({}, status=status)
 
     async def _read(self, request: web.Request) -> web.StreamResponse:
         guid = await self._note(request)

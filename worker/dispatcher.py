@@ -6,8 +6,10 @@ Runs in every worker; any number of them need no leader, since each row is taken
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 from shared.errors import HintError
 from shared.hints import QUEUE_OF_STATE
@@ -16,8 +18,7 @@ from shared.records import Hint
 from worker.loop import Loop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from uuid import UUID
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 
     from shared.hints import HintSender
     from shared.settings import Settings
@@ -25,37 +26,64 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 
+#: How long the queue is not tried again after it took no hint: trying may take seconds.
+QUEUE_PAUSE_S: Final = 5.0
+
 
 class Dispatcher(Loop):
-    """Hints due jobs through `sender`, grouped by queue and broker."""
+    """Hints due jobs through `sender`, grouped by queue and broker.
 
-    def __init__(self, settings: Settings, jobs: Jobs, sender: HintSender) -> None:
+    While the queue takes none, jobs go straight to `take`, this process's own engine: then workers share the work by
+    what each of them finds first. `crowded` names brokers of which enough jobs wait in this process already.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        jobs: Jobs,
+        sender: HintSender,
+        take: Callable[[Collection[UUID]], Awaitable[None]],
+        crowded: Callable[[], Collection[UUID]],
+    ) -> None:
         super().__init__(settings.dispatch_interval_s)
         self._settings = settings
         self._jobs = jobs
         self._sender = sender
+        self._take = take
+        self._crowded = crowded
         # Sending blocks, so it has a thread of its own; one, because hints need no order but also no crowd.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hints")
-        self._is_degraded = False
+        self._without_queue_until: float | None = None
+        #: Brokers of which the last look took all that it may, so that there may be more, of other users.
+        self._full: set[UUID] = set()
 
     async def tick(self) -> None:
-        """Hint what is due. Jobs whose hint the queue did not take are due for another one at the next round."""
-        due = await self._jobs.hint_due(self._settings)
-        hints = list(group(due, self._settings.hint_batch))
-        for sent, hint in enumerate(hints):
-            try:
-                await asyncio.get_running_loop().run_in_executor(self._thread, self._sender.send, hint)
-            except HintError as error:
-                if not self._is_degraded:
-                    _log.warning("the queue takes no hints; jobs wait in the database", error=str(error))
-                self._is_degraded = True
-                await self._jobs.take_back_hints([guid for left in hints[sent:] for guid in left.job_guids])
-                return
-        if hints and self._is_degraded:
-            _log.info("the queue takes hints again")
-            self._is_degraded = False
-        if len(due) == self._settings.dispatch_batch:
+        """Hint what is due."""
+        left_alone = set(self._crowded())
+        limit = self._settings.dispatch_batch
+        due = await self._jobs.hint_due(left_alone=left_alone, crowded=self._full - left_alone, limit=limit)
+        taken = Counter(job.broker_guid for job in due)
+        self._full = {broker for broker, count in taken.items() if count >= limit // (2 * len(taken))}
+        for hint in group(due, self._settings.hint_batch):
+            await self._send(hint)
+        if len(due) >= limit:
             self.wake()  # there may be more than one batch
+
+    async def _send(self, hint: Hint) -> None:
+        loop = asyncio.get_running_loop()
+        if self._without_queue_until is None or loop.time() >= self._without_queue_until:
+            try:
+                await loop.run_in_executor(self._thread, self._sender.send, hint)
+            except HintError as error:
+                if self._without_queue_until is None:
+                    _log.warning("the queue takes no hints; working from the database alone", error=str(error))
+                self._without_queue_until = loop.time() + QUEUE_PAUSE_S
+            else:
+                if self._without_queue_until is not None:
+                    _log.info("the queue takes hints again")
+                self._without_queue_until = None
+                return
+        await self._take([UUID(guid) for guid in hint.job_guids])
 
 
 def group(due: Sequence[DueJob], batch: int) -> Iterator[Hint]:

@@ -1,7 +1,8 @@
 """The heart of a worker process: one event loop in a thread of its own, on which steps of many jobs run at once.
 
-Celery's threads hand job guids over with `take` and are free again as soon as these fit under the limit; a slow
-broker therefore holds a place on the loop and never a slot of Celery's.
+Celery's threads hand job guids over with `take`. These wait here for their turns, in memory and bounded, since the
+database knows them anyway; a slow broker therefore holds places on the loop, never a slot of Celery's or a place in the
+queue before others.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from shared.coalescer import Coalescer
-from shared.errors import SchemaError, StoreError
+from shared.errors import SchemaError, StoreError, StoreUnavailableError
 from shared.observability.logging import get_logger
 from shared.security.secrets import Sealer
 from shared.store.database import Database
@@ -22,19 +23,30 @@ from shared.store.jobs import Jobs
 from shared.store.migrate import check_schema
 from worker.broker.client import BrokerClient
 from worker.dispatcher import Dispatcher
+from worker.fairness import FairQueue
 from worker.hooks import Hook, Point, pass_by
+from worker.maintenance.pruning import Pruning
 from worker.steps.step import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from shared.hints import HintSender
-    from shared.records import Claim, Step
+    from shared.records import Claim, Refusal, Step
     from shared.settings import Settings
 
 _log = get_logger(__name__)
 
 SCHEMA_PAUSE_S: Final = 0.2
+#: How long claims and records wait before they try an unreachable database again.
+STORE_PAUSE_S: Final = 0.2
+#: Jobs of one broker that wait in a process for their turns; more of them are left to the database.
+WAITING_MAX: Final = 500
+CLAIM_BATCH: Final = 200
+#: A broker at its limit is looked at again after this, since its calls may be other workers'.
+LIMIT_PAUSE_S: Final = 0.1
+#: A broker that has to be left alone for longer than this keeps no jobs here: the dispatchers know when to come back.
+PATIENCE_S: Final = 1.0
 
 
 class Engine:
@@ -50,7 +62,8 @@ class Engine:
         self._ready: Future[None] = Future()
         self._loop: asyncio.AbstractEventLoop
         self._stopping: asyncio.Event
-        self._room: asyncio.Semaphore
+        self._woken: asyncio.Event
+        self._queue = FairQueue(WAITING_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[UUID, Claim] = {}
 
@@ -59,17 +72,31 @@ class Engine:
         self._thread.start()
         self._ready.result()
 
-    def take(self, guids: Iterable[str]) -> None:
-        """Take hinted jobs, from any thread; returns once all of them are under way. Words that are no guids drop."""
+    def take(self, guids: Iterable[object]) -> None:
+        """Take hinted jobs, from any thread; returns once they wait for their turns. Words that are no guids drop."""
         wanted = []
         for guid in guids:
             with suppress(ValueError, AttributeError, TypeError):
-                wanted.append(UUID(guid))
+                wanted.append(UUID(guid))  # type: ignore[arg-type] # whatever came in a message; no text is no guid
         asyncio.run_coroutine_threadsafe(self._admit(wanted), self._loop).result()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the loop still runs."""
+        return self._thread.is_alive()
+
+    def ping(self, timeout_s: float) -> bool:
+        """Whether the loop takes a turn within `timeout_s` seconds; from any other thread."""
+        try:
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self._loop).result(timeout_s)
+        except (TimeoutError, RuntimeError):
+            return False
+        return True
 
     def stop(self) -> None:
         """Finish the steps in hand within the grace, give the others back, and end the loop."""
-        self._loop.call_soon_threadsafe(self._stopping.set)
+        with suppress(RuntimeError):  # it has ended by itself
+            self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
 
     def _run(self) -> None:
@@ -84,22 +111,32 @@ class Engine:
     async def _live(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self._room = asyncio.Semaphore(self._settings.calls_in_flight)
+        self._woken = asyncio.Event()
         async with AsyncExitStack() as stack:
             database = await stack.enter_async_context(
                 Database(self._settings, size=self._settings.worker_pool_size, name="safekeep-worker")
             )
             client = await stack.enter_async_context(BrokerClient(self._settings, self._sealer))
             await self._wait_for_schema(database)
-            self._jobs = Jobs(database)
-            self._claims: Coalescer[UUID, Claim | None] = Coalescer(self._claim)
+            self._jobs = Jobs(database, self._settings)
             self._records: Coalescer[Step, bool] = Coalescer(self._jobs.record)
             self._steps = Steps(self._settings, client, self._worker, self._at)
-            dispatching = asyncio.create_task(Dispatcher(self._settings, self._jobs, self._sender).run())
+            dispatcher = Dispatcher(self._settings, self._jobs, self._sender, self._admit, self._queue.crowded)
+            working = [
+                asyncio.create_task(dispatcher.run()),
+                asyncio.create_task(Pruning(self._settings, self._jobs).run()),
+                asyncio.create_task(self._work()),
+            ]
             self._ready.set_result(None)
-            await self._stopping.wait()
-            dispatching.cancel()
+            stopping = asyncio.create_task(self._stopping.wait())
+            # None of them ends by itself; one that does is a bug, and the process must not live on without it.
+            await asyncio.wait([stopping, *working], return_when=asyncio.FIRST_COMPLETED)
+            for task in working:
+                task.cancel()
             await self._drain()
+            for task in working:
+                if task.done() and not task.cancelled() and (error := task.exception()):
+                    raise error
 
     async def _wait_for_schema(self, database: Database) -> None:
         """Return once the database can be worked with; a worker may be started before it is up, or migrated."""
@@ -113,35 +150,82 @@ class Engine:
                 is_told = True
             await asyncio.sleep(SCHEMA_PAUSE_S)
 
-    async def _claim(self, guids: Iterable[UUID]) -> list[Claim | None]:
-        return await self._jobs.claim(list(guids), owner=self._worker, lease_s=self._settings.lease_s)
+    async def _admit(self, guids: Collection[UUID]) -> None:
+        """Let hinted jobs wait for their turns; those for which there is no room are due for another hint."""
+        rejected: Collection[UUID] = guids
+        if not self._stopping.is_set():
+            try:
+                rejected = self._queue.add(await self._jobs.look(guids))
+            except StoreError as error:
+                _log.warning("hints are left to the dispatcher", jobs=len(guids), error=str(error))
+                return
+            self._woken.set()
+        await self._give_up_hints(rejected)
 
-    async def _admit(self, guids: Iterable[UUID]) -> None:
-        for guid in guids:
-            await self._room.acquire()
-            task = asyncio.create_task(self._take_step(guid))
-            self._tasks.add(task)
-            task.add_done_callback(self._finish)
+    async def _give_up_hints(self, guids: Collection[UUID]) -> None:
+        if guids:
+            with suppress(StoreError):  # then their hints are repeated at their time
+                await self._jobs.take_back_hints(guids)
+
+    async def _work(self) -> None:
+        """Claim jobs as places become free, and let their steps run."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            while (places := self._settings.calls_in_flight - len(self._tasks)) > 0:
+                turn = self._queue.pop(min(places, CLAIM_BATCH))
+                if not turn:
+                    break
+                try:
+                    found = await self._jobs.claim(
+                        [job.guid for job in turn], owner=self._worker, lease_s=self._settings.lease_s
+                    )
+                except StoreUnavailableError:
+                    self._queue.put_back(turn)
+                    await asyncio.sleep(STORE_PAUSE_S)
+                    continue
+                except StoreError as error:
+                    # A bug of ours. The jobs are hinted again later; others must not wait for them.
+                    _log.error("jobs could not be claimed", jobs=len(turn), error=str(error))
+                    continue
+                for claim in found.claims:
+                    task = asyncio.create_task(self._take_step(claim))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._finish)
+                await self._wait_for_brokers(found.refusals)
+
+    async def _wait_for_brokers(self, refusals: Collection[Refusal]) -> None:
+        """Hold the brokers back that take no calls now, and their jobs with them unless that may take long."""
+        self._queue.put_back(refusal.job for refusal in refusals)
+        for broker, pause_s in {refusal.job.broker_guid: refusal.pause_s for refusal in refusals}.items():
+            if pause_s is not None and pause_s > PATIENCE_S:
+                await self._give_up_hints(self._queue.drain(broker))
+                continue
+            self._queue.hold_back(broker)
+            asyncio.get_running_loop().call_later(max(pause_s or 0.0, LIMIT_PAUSE_S), self._let_go, broker)
+
+    def _let_go(self, broker: UUID) -> None:
+        self._queue.let_go(broker)
+        self._woken.set()
 
     def _finish(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._room.release()
+        self._woken.set()
         if not task.cancelled() and (error := task.exception()):
             # A bug of ours. The lease ends, another worker tries, and the attempts and the deadline bound it.
             _log.error("a step failed", exc_info=error)
 
-    async def _take_step(self, guid: UUID) -> None:
+    async def _take_step(self, claim: Claim) -> None:
+        guid = claim.job_guid
+        self._held[guid] = claim
         try:
-            claim = await self._claims.submit(guid)
-            if claim is None:
-                return  # not due, taken or ended: the hint was late or repeated
-            self._held[guid] = claim
             step = await self._steps.take(claim)
             self._at(Point.BEFORE_RECORD, claim)
-            is_recorded = await self._records.submit(step)
+            is_recorded = await self._record(step)
             self._at(Point.AFTER_RECORD, claim)
             del self._held[guid]
-        except StoreError as error:
+            self._queue.let_go(claim.broker.guid)
+        except (StoreError, TimeoutError) as error:
             self._held.pop(guid, None)
             # Nothing is decided without the database; the lease ends and the step is taken again.
             _log.warning("a step was left to its lease", job=str(guid), error=str(error))
@@ -161,6 +245,16 @@ class Engine:
             request_id=claim.request_id,
         )
 
+    async def _record(self, step: Step) -> bool:
+        """Record `step`, again and again while the database is away and the lease lasts; whether its fence fitted."""
+        async with asyncio.timeout(self._settings.lease_s):
+            while True:
+                try:
+                    return await self._records.submit(step)
+                except StoreUnavailableError:
+                    # Its answer may have been lost after it was recorded: then the fence no longer fits.
+                    await asyncio.sleep(STORE_PAUSE_S)
+
     async def _drain(self) -> None:
         """Wait for the steps in hand; those that do not finish in time are due again at once, for another worker."""
         if self._tasks:
@@ -170,6 +264,7 @@ class Engine:
             if late:
                 await asyncio.wait(late)
                 _log.warning("steps cut off after the grace", steps=len(late))
-        if self._held:
-            with suppress(StoreError):  # then their leases end by themselves
+        with suppress(StoreError):  # then their leases end by themselves
+            if self._held:
                 await self._jobs.release(list(self._held.values()))
+        await self._give_up_hints(self._queue.drain())

@@ -8,14 +8,18 @@ from uuid import UUID
 from aiohttp import ETag, web
 
 from api.context import CALLER, CONTEXT, REQUEST_ID
+from api.handlers.service_instances import find_instance
 from api.payloads.operations import to_job_request
 from api.payloads.query import read_query
 from api.presenters.jobs import job_etag, job_url, present_job, retry_after_s
-from shared.errors import OperationInProgressError, ResourceNotFoundError
+from shared.errors import NotAuthorizedError, OperationInProgressError, ResourceNotFoundError, UnprocessableEntityError
+from shared.records import JobError, Step
+from shared.states import TERMINAL_STATES, Event
 
 if TYPE_CHECKING:
-    from shared.records import Instance, Json, RestorePoint
+    from shared.records import Instance, Job, Json, RestorePoint
     from shared.states import Operation
+    from shared.store.jobs import Seizure
 
 
 async def accept(
@@ -51,12 +55,7 @@ async def read_job(request: web.Request) -> web.Response:
     """The job, to anybody who may read at all: its guid is the capability, as in Cloud Foundry."""
     read_query(request)
     context = request.app[CONTEXT]
-    try:
-        job = await context.jobs.find(UUID(request.match_info["guid"]))
-    except ValueError:
-        job = None
-    if job is None:
-        raise ResourceNotFoundError("Job not found")
+    job = await _find_job(request)
     etag = job_etag(job)
     is_known = any(known.value in {etag, "*"} for known in request.if_none_match or ())
     if is_known:
@@ -68,3 +67,55 @@ async def read_job(request: web.Request) -> web.Response:
     if pause_s is not None:
         response.headers["Retry-After"] = str(pause_s)
     return response
+
+
+async def cancel_job(request: web.Request) -> web.Response:
+    """End the job now, whatever its worker is doing, and have removed what it may have left at the broker.
+
+    Raises NotAuthorizedError for those who may not write to its instance, and UnprocessableEntityError for a job that
+    has ended or that can no longer be undone.
+    """
+    read_query(request)
+    context = request.app[CONTEXT]
+    job = await _find_job(request)
+    instance = await find_instance(request, job.service_instance_guid)
+    if not instance.may_write:
+        raise NotAuthorizedError
+    if job.operation.is_clean_up:
+        raise UnprocessableEntityError("A clean-up cannot be cancelled.")
+    seizure = await context.jobs.seize(job.guid, owner=f"api, for {request[CALLER].user_guid}")
+    if seizure is None:
+        job = await _find_job(request)
+        if job.state in TERMINAL_STATES:
+            raise UnprocessableEntityError("The job has ended already.")
+        raise UnprocessableEntityError("The service broker may have begun, and it cannot stop or undo this operation.")
+    if not (await context.jobs.record([_cancellation(seizure, request[CALLER].user_name)]))[0]:
+        raise UnprocessableEntityError("The job has ended already.")
+    return web.Response(status=202, headers={"Location": job_url(context.settings.external_url, job.guid)})
+
+
+async def _find_job(request: web.Request) -> Job:
+    """The job that the path names. Raises ResourceNotFoundError."""
+    try:
+        job = await request.app[CONTEXT].jobs.find(UUID(request.match_info["guid"]))
+    except ValueError:
+        job = None
+    if job is None:
+        raise ResourceNotFoundError("Job not found")
+    return job
+
+
+def _cancellation(seizure: Seizure, user_name: str) -> Step:
+    """The end of a seized job. What removes its remains waits for a start call that may still be under way."""
+    claim = seizure.claim
+    noun = claim.operation.removeprefix("service_instance.").removeprefix("create_")
+    error = JobError(10009, "CF-UnableToPerform", f"{noun} could not be completed: cancelled by {user_name}")
+    return Step(
+        claim=claim,
+        worker="api",
+        call="none",
+        event=Event.CANCELLED,
+        outcome="cancelled",
+        errors=(error,),
+        clean_up_in_s=seizure.busy_s if claim.may_exist() else None,
+    )

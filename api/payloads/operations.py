@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from shared.errors import NotAuthorizedError, UnprocessableEntityError
 from shared.records import JobRequest
+from shared.states import Operation
 
 if TYPE_CHECKING:
     from shared.records import Instance, Json, RestorePoint
     from shared.security.tokens import Caller
     from shared.settings import Settings
-    from shared.states import Operation
 
 
 def check_instance(instance: Instance, *features: str) -> None:
@@ -83,11 +83,14 @@ def to_job_request(
         request_id=request_id,
         traceparent=traceparent,
         request_body=json.dumps(body),
+        can_undo=_UNDOING[operation] in instance.backup_features,
         deadline_s=min(settings.operation_deadline_s, instance.maximum_polling_duration_s or float("inf")),
         restore=restore,
     )
 
 
+#: The feature of a plan with which its broker can remove, or stop, what an operation makes.
+_UNDOING = {Operation.CREATE_BACKUP: "backup.delete", Operation.RESTORE: "restore.cancel"}
 _NAMES = {
     "backup": "backups",
     "restore": "restoring backups",

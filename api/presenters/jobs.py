@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from shared.states import PUBLIC_STATES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
     from uuid import UUID
 
@@ -27,6 +28,8 @@ def present_job(job: Job, external_url: str) -> Json:
     links = {"self": {"href": job_url(external_url, job.guid)}}
     if job.instance_exists:
         links["service_instances"] = {"href": f"{external_url}/v3/service_instances/{job.service_instance_guid}"}
+    if job.clean_up_guid:
+        links["clean_up"] = {"href": job_url(external_url, job.clean_up_guid)}
     return {
         "guid": str(job.guid),
         "created_at": _timestamp(job.created_at),
@@ -34,14 +37,29 @@ def present_job(job: Job, external_url: str) -> Json:
         "operation": job.operation,
         "state": PUBLIC_STATES[job.state],
         "errors": list(job.errors),
-        "warnings": list(job.warnings),
+        "warnings": [*job.warnings, *({"detail": text} for text in _news(job))],
         "links": links,
     }
 
 
 def job_etag(job: Job) -> str:
     """A value that changes exactly when the job's JSON does."""
-    return f"{job.version}" if job.instance_exists else f"{job.version}-alone"
+    parts = [str(job.version)]
+    if not job.instance_exists:
+        parts.append("alone")
+    if job.broker_retry_at:
+        parts.append(f"waiting{job.broker_retry_at.timestamp():.0f}")
+    if job.clean_up_guid:
+        parts.append("cleaned")
+    return "-".join(parts)
+
+
+def _news(job: Job) -> Iterator[str]:
+    """How it goes, for those who watch an open job: why it waits, and the broker's latest words."""
+    if job.broker_retry_at:
+        yield f"waiting for service broker {job.broker_name}, next try at {_timestamp(job.broker_retry_at)}"
+    if job.broker_description:
+        yield f"the service broker says: {job.broker_description}"
 
 
 def retry_after_s(job: Job) -> int | None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
-from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from shared.records import BrokerAddress, Claim, Job, RestorePoint
-from shared.states import JobState, Operation, next_state
+from shared.records import BrokerAddress, Claim, CleanUp, Job, Refusal, RestorePoint, Waiting
+from shared.states import CLEAN_UP_OF, JobState, Operation, next_state
 from shared.store.sql import load
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
+    from uuid import UUID
 
     from psycopg.rows import DictRow
 
@@ -24,6 +24,8 @@ _SQL = load("jobs")
 
 #: How long the dispatcher leaves a new job to the hint that the API sends by itself right after the commit.
 HINT_GRACE_S = 2.0
+#: Jobs that one user of a crowded broker gets hinted in one look, of each priority.
+FAIR_SHARE = 20
 
 
 class DueJob(NamedTuple):
@@ -34,11 +36,26 @@ class DueJob(NamedTuple):
     broker_guid: UUID
 
 
+class Claims(NamedTuple):
+    """What came of an attempt to claim jobs; those that are in neither list are not due, taken, or ended."""
+
+    claims: list[Claim]
+    refusals: list[Refusal]
+
+
+class Seizure(NamedTuple):
+    """A job that was taken away from its worker, whose call may be under way for another `busy_s` seconds."""
+
+    claim: Claim
+    busy_s: float
+
+
 class Jobs:
     """The repository of jobs."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
+        self._settings = settings
 
     async def accept(self, requests: Sequence[JobRequest]) -> list[bool]:
         """Store `requests` in one statement; for each, in order, whether it was stored.
@@ -68,36 +85,112 @@ class Jobs:
             }
         )
 
-    async def hint_due(self, settings: Settings) -> list[DueJob]:
-        """Due jobs to be hinted now, at most `settings.dispatch_batch`; each is then left alone for its interval."""
+    async def hint_due(
+        self, *, left_alone: Collection[UUID] = (), crowded: Collection[UUID] = (), limit: int | None = None
+    ) -> list[DueJob]:
+        """Due jobs to be hinted now, at most `limit`; each is then left alone for its interval.
+
+        Brokers in `left_alone` are passed over. Those in `crowded` have more due jobs than one look takes in, so that
+        each of their users gets a share.
+        """
+        limit = self._settings.dispatch_batch if limit is None else limit
+        found = await self._database.fetch(
+            _SQL["find_due"],
+            {"left_alone": [*left_alone, *crowded], "share": limit, "limit": limit},
+        )
+        if crowded:
+            share = {"crowded": [*crowded], "share": FAIR_SHARE, "limit": limit}
+            found += await self._database.fetch(_SQL["find_due_by_user"], share)
+        if not found:
+            return []
         rows = await self._database.fetch(
-            _SQL["hint_due"],
+            _SQL["hint"],
             {
-                "limit": settings.dispatch_batch,
-                "interval_s": settings.hint_interval_s,
-                "interval_max_s": settings.hint_interval_max_s,
+                "guids": [row["guid"] for row in found],
+                "interval_s": self._settings.hint_interval_s,
+                "interval_max_s": self._settings.hint_interval_max_s,
             },
         )
-        return [DueJob(row["guid"], JobState(row["state"]), row["broker_guid"]) for row in rows]
+        hinted = {row["guid"]: DueJob(row["guid"], JobState(row["state"]), row["broker_guid"]) for row in rows}
+        return [hinted[row["guid"]] for row in found if row["guid"] in hinted]
 
-    async def take_back_hints(self, guids: Sequence[str]) -> None:
-        """Let jobs be hinted again at once, after the queue did not take their hints."""
-        await self._database.fetch(_SQL["take_back_hints"], {"guids": [UUID(guid) for guid in guids]})
+    async def take_back_hints(self, guids: Collection[UUID]) -> None:
+        """Let jobs be hinted again at once, after nobody could follow their hints."""
+        await self._database.fetch(_SQL["take_back_hints"], {"guids": list(guids)})
 
-    async def claim(self, guids: Sequence[UUID], *, owner: str, lease_s: float) -> list[Claim | None]:
-        """Claim the jobs for `lease_s` seconds; for each, in order, the claim, or None if it is not due or taken."""
-        rows = await self._database.fetch(
-            _SQL["claim"], {"guids": list(dict.fromkeys(guids)), "owner": owner, "lease_s": lease_s}
+    async def look(self, guids: Collection[UUID]) -> list[Waiting]:
+        """Those of the jobs that are due and that nobody is on."""
+        rows = await self._database.fetch(_SQL["look"], {"guids": list(guids)})
+        return [Waiting(**row) for row in rows]
+
+    async def claim(self, guids: Collection[UUID], *, owner: str, lease_s: float) -> Claims:
+        """Claim the jobs for `lease_s` seconds, in the order given, as far as the limits of their brokers allow."""
+        rows = await self._database.fetch_locked(
+            _SQL["lock_brokers"],
+            _SQL["claim"],
+            {
+                # A guid that was handed in twice gets one claim: the same step must not run twice.
+                "guids": list(dict.fromkeys(guids)),
+                "owner": owner,
+                "lease_s": lease_s,
+                "calls_in_flight": self._settings.broker_calls_in_flight,
+                "calls_per_minute": self._settings.broker_calls_per_minute,
+            },
         )
-        claims = {row["guid"]: _claim(row) for row in rows}
-        # A guid that was handed in twice gets one claim: the second asker must not run the same step again.
-        return [claims.pop(guid, None) for guid in guids]
+        claims, refusals = [], []
+        for row in rows:
+            pause_s = row.pop("pause_s")
+            priority = row.pop("priority")
+            if row["fence"] is None:
+                waiting = Waiting(row["guid"], row["broker_guid"], row["user_guid"], priority)
+                refusals.append(Refusal(waiting, pause_s))
+            else:
+                claims.append(_claim(row))
+        return Claims(claims, refusals)
+
+    async def seize(self, guid: UUID, *, owner: str) -> Seizure | None:
+        """Take an open job away from whoever is on it; None when it has ended, or can no longer be undone."""
+        rows = await self._database.fetch(
+            _SQL["seize"], {"guid": guid, "owner": owner, "lease_s": self._settings.lease_s}
+        )
+        if not rows:
+            return None
+        busy_s = rows[0].pop("pause_s")
+        return Seizure(_claim(rows[0]), busy_s or 0.0)
 
     async def record(self, steps: Sequence[Step]) -> list[bool]:
         """Record what `steps` found out, in one statement; for each, in order, whether its fence still fitted."""
-        rows = await self._database.fetch(_SQL["record"], {"steps": Jsonb([_step_row(step) for step in steps])})
+        rows = await self._database.fetch(
+            _SQL["record"],
+            {
+                "steps": Jsonb([_step_row(step) for step in steps]),
+                "clean_up_of": Jsonb(CLEAN_UP_OF),
+                "clean_up_deadline_s": self._settings.clean_up_deadline_s,
+                "breaker_failures": self._settings.breaker_failures,
+                "breaker_pause_s": self._settings.breaker_pause_s,
+                "breaker_pause_max_s": self._settings.breaker_pause_max_s,
+            },
+        )
         recorded = {row["guid"] for row in rows}
         return [step.claim.job_guid in recorded for step in steps]
+
+    async def list_clean_ups(self) -> list[CleanUp]:
+        """Clean-ups that are at work, and those that were given up and not tried again, oldest first."""
+        rows = await self._database.fetch(_SQL["list_clean_ups"])
+        return [CleanUp(**row | {"state": JobState(row["state"])}) for row in rows]
+
+    async def retry_clean_up(self, guid: UUID) -> UUID | None:
+        """Begin a clean-up anew that was given up: the new job's guid, or None when there is nothing to try again."""
+        rows = await self._database.fetch(
+            _SQL["retry_clean_up"], {"guid": guid, "clean_up_deadline_s": self._settings.clean_up_deadline_s}
+        )
+        return rows[0]["guid"] if rows else None
+
+    async def prune(self, *, retention_s: float, limit: int) -> int:
+        """Delete at most `limit` jobs that ended more than `retention_s` seconds ago; how many went."""
+        rows = await self._database.fetch(_SQL["prune"], {"retention_s": retention_s, "limit": limit})
+        count: int = rows[0]["n"]
+        return count
 
     async def release(self, claims: Sequence[Claim]) -> None:
         """Give claims back whose steps will not be recorded; the jobs are due again at once."""
@@ -118,6 +211,7 @@ def _request_row(request: JobRequest) -> Json:
         "traceparent": request.traceparent,
         "request_body": request.request_body,
         "deadline_s": request.deadline_s,
+        "can_undo": request.can_undo,
         "backup_id": restore.backup_id,
         "source_service_instance_guid": restore.source_service_instance_guid,
         "target_timestamp": restore.target_timestamp and restore.target_timestamp.isoformat(),
@@ -149,10 +243,14 @@ def _step_row(step: Step) -> Json:
         "detail": step.detail,
         "state": next_state(step.claim.state, step.event),
         "due_in_s": step.due_in_s,
-        "is_wait": step.outcome == "wait" and step.call == "start",
+        "is_wait": step.is_wait,
+        "had_no_effect": step.had_no_effect,
+        "was_answered": step.was_answered,
+        "clean_up_in_s": step.clean_up_in_s,
         "broker_operation": step.broker_operation,
         "broker_description": step.broker_description,
         "errors": [error._asdict() for error in step.errors],
+        "warnings": [{"detail": text} for text in step.warnings],
         "size_bytes": step.facts.get("size_bytes"),
         "expires_at_s": step.facts.get("expires_at"),
     }

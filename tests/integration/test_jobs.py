@@ -43,8 +43,8 @@ async def database(settings: Settings) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def jobs(database: Database) -> Jobs:
-    return Jobs(database)
+def jobs(database: Database, settings: Settings) -> Jobs:
+    return Jobs(database, settings)
 
 
 def request_for(seeded: Seeded, instance: str = "i-1", **values: Any) -> JobRequest:
@@ -59,6 +59,7 @@ def request_for(seeded: Seeded, instance: str = "i-1", **values: Any) -> JobRequ
         "traceparent": None,
         "request_body": '{"service_id": "s", "plan_id": "p"}',
         "deadline_s": 3600,
+        "can_undo": True,
     }
     return JobRequest(**(defaults | values))
 
@@ -66,9 +67,14 @@ def request_for(seeded: Seeded, instance: str = "i-1", **values: Any) -> JobRequ
 async def claimed(jobs: Jobs, seeded: Seeded, **values: Any) -> Claim:
     request = request_for(seeded, **values)
     assert await jobs.accept([request]) == [True]
-    claim = (await jobs.claim([request.guid], owner="w", lease_s=60))[0]
+    claim = await claim_one(jobs, request.guid)
     assert claim
     return claim
+
+
+async def claim_one(jobs: Jobs, guid: uuid.UUID, owner: str = "w") -> Claim | None:
+    found = await jobs.claim([guid], owner=owner, lease_s=60)
+    return found.claims[0] if found.claims else None
 
 
 def step(claim: Claim, event: Event, **values: Any) -> Step:
@@ -106,16 +112,16 @@ async def test_it_frees_the_instance_when_the_job_ends(jobs: Jobs, seeded: Seede
 async def test_it_gives_a_job_to_one_of_many_claimers(jobs: Jobs, seeded: Seeded) -> None:
     request = request_for(seeded)
     await jobs.accept([request])
-    claims = await asyncio.gather(*(jobs.claim([request.guid], owner=f"w{n}", lease_s=60) for n in range(20)))
-    assert sum(claim != [None] for claim in claims) == 1
+    claims = await asyncio.gather(*(claim_one(jobs, request.guid, f"w{n}") for n in range(20)))
+    assert sum(claim is not None for claim in claims) == 1
 
 
 async def test_it_gives_a_guid_that_was_handed_in_twice_to_one(jobs: Jobs, seeded: Seeded) -> None:
     request = request_for(seeded)
     await jobs.accept([request])
-    first, second = await jobs.claim([request.guid, request.guid], owner="w", lease_s=60)
-    assert first
-    assert second is None
+    found = await jobs.claim([request.guid, request.guid], owner="w", lease_s=60)
+    assert [claim.job_guid for claim in found.claims] == [request.guid]
+    assert found.refusals == []
 
 
 async def test_it_knows_no_claim_on_what_is_not_due_unknown_or_ended(jobs: Jobs, seeded: Seeded) -> None:
@@ -123,13 +129,13 @@ async def test_it_knows_no_claim_on_what_is_not_due_unknown_or_ended(jobs: Jobs,
     await jobs.record([step(claim, Event.ACCEPTED)])  # due in 5 s
     other = await claimed(jobs, seeded, instance="i-2")
     await jobs.record([step(other, Event.SUCCEEDED)])
-    assert await jobs.claim([claim.job_guid, other.job_guid, uuid.uuid4()], owner="w", lease_s=60) == [None] * 3
+    assert await jobs.claim([claim.job_guid, other.job_guid, uuid.uuid4()], owner="w", lease_s=60) == ([], [])
 
 
 async def test_it_fences_off_who_comes_back_after_the_lease(jobs: Jobs, seeded: Seeded, database_url: str) -> None:
     late = await claimed(jobs, seeded)
     rows(database_url, "update jobs set lease_until = now() - interval '1 s'")
-    (current,) = await jobs.claim([late.job_guid], owner="other", lease_s=60)
+    current = await claim_one(jobs, late.job_guid, "other")
     assert current
     assert (current.fence, current.attempts) == (2, 2)
     assert await jobs.record([step(late, Event.FAILED)]) == [False]
@@ -177,11 +183,11 @@ async def test_it_changes_the_version_only_when_a_client_would_see_it(jobs: Jobs
     found = [await jobs.find(claim.job_guid)]
     await jobs.record([step(claim, Event.TRY_AGAIN, due_in_s=0)])
     found.append(await jobs.find(claim.job_guid))
-    (claim2,) = await jobs.claim([claim.job_guid], owner="w", lease_s=60)
+    claim2 = await claim_one(jobs, claim.job_guid)
     assert claim2
     await jobs.record([step(claim2, Event.ACCEPTED, due_in_s=0)])
     found.append(await jobs.find(claim.job_guid))
-    (claim3,) = await jobs.claim([claim.job_guid], owner="w", lease_s=60)
+    claim3 = await claim_one(jobs, claim.job_guid)
     assert claim3
     await jobs.record([step(claim3, Event.IN_PROGRESS, call="poll")])
     found.append(await jobs.find(claim.job_guid))
@@ -198,8 +204,8 @@ async def test_it_never_plans_a_step_beyond_the_deadline(jobs: Jobs, seeded: See
 
 async def test_it_does_not_count_a_wait_as_an_attempt(jobs: Jobs, seeded: Seeded) -> None:
     claim = await claimed(jobs, seeded)
-    await jobs.record([replace(step(claim, Event.TRY_AGAIN, due_in_s=0), outcome="wait")])
-    (again,) = await jobs.claim([claim.job_guid], owner="w", lease_s=60)
+    await jobs.record([step(claim, Event.TRY_AGAIN, due_in_s=0, is_wait=True)])
+    again = await claim_one(jobs, claim.job_guid)
     assert again
     assert (again.attempts, again.waits) == (1, 1)
 
@@ -207,22 +213,22 @@ async def test_it_does_not_count_a_wait_as_an_attempt(jobs: Jobs, seeded: Seeded
 async def test_it_gives_back_what_a_stopping_worker_holds(jobs: Jobs, seeded: Seeded) -> None:
     claim = await claimed(jobs, seeded)
     await jobs.release([claim])
-    (again,) = await jobs.claim([claim.job_guid], owner="w", lease_s=60)
+    again = await claim_one(jobs, claim.job_guid)
     assert again
     await jobs.release([claim])  # the old claim gives back nothing of the new one's
-    assert await jobs.claim([claim.job_guid], owner="w", lease_s=60) == [None]
+    assert await claim_one(jobs, claim.job_guid) is None
 
 
 async def test_it_hints_each_due_job_once_per_interval_and_ever_later(
-    jobs: Jobs, seeded: Seeded, settings: Settings, database_url: str
+    jobs: Jobs, seeded: Seeded, database_url: str
 ) -> None:
     request = request_for(seeded)
     await jobs.accept([request])
-    assert await jobs.hint_due(settings) == []  # the API's own hint goes first
+    assert await jobs.hint_due() == []  # the API's own hint goes first
     pauses = []
     for _ in range(8):
         rows(database_url, "update jobs set next_hint_at = now()")
-        both = await asyncio.gather(jobs.hint_due(settings), jobs.hint_due(settings))
+        both = await asyncio.gather(jobs.hint_due(), jobs.hint_due())
         assert sorted(map(len, both)) == [0, 1]
         found = rows(database_url, "select round(extract(epoch from next_hint_at - now())) as pause from jobs")
         pauses.append(int(found[0]["pause"]))
@@ -232,23 +238,23 @@ async def test_it_hints_each_due_job_once_per_interval_and_ever_later(
 
 
 async def test_it_hints_again_at_once_what_the_queue_did_not_take(
-    jobs: Jobs, seeded: Seeded, settings: Settings, database_url: str
+    jobs: Jobs, seeded: Seeded, database_url: str
 ) -> None:
     await jobs.accept([request_for(seeded)])
     rows(database_url, "update jobs set next_hint_at = now()")
-    (due,) = await jobs.hint_due(settings)
-    await jobs.take_back_hints([str(due.guid)])
-    assert [job.guid for job in await jobs.hint_due(settings)] == [due.guid]
+    (due,) = await jobs.hint_due()
+    await jobs.take_back_hints([due.guid])
+    assert [job.guid for job in await jobs.hint_due()] == [due.guid]
     assert rows(database_url, "select hint_count from jobs") == [{"hint_count": 1}]
 
 
 async def test_it_hints_a_job_whose_worker_died_as_soon_as_the_lease_is_over(
-    jobs: Jobs, seeded: Seeded, settings: Settings, database_url: str
+    jobs: Jobs, seeded: Seeded, database_url: str
 ) -> None:
     claim = await claimed(jobs, seeded)
-    assert await jobs.hint_due(settings) == []
+    assert await jobs.hint_due() == []
     rows(database_url, "update jobs set lease_until = now(), next_hint_at = now()")
-    assert [job.guid for job in await jobs.hint_due(settings)] == [claim.job_guid]
+    assert [job.guid for job in await jobs.hint_due()] == [claim.job_guid]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a broker's answer means for the job: one table for the start call, one for polls.
+"""What a broker's answer means for the job: one table for calls that begin something, one for polls.
 
 Rules: OSB API 2.17 for asynchronous operations, and the backup extension that is described in `docs/broker-api.md`.
 How long to wait and how often to try is decided by the steps.
@@ -135,9 +135,23 @@ def of_start(noun: str, answer: Answer | NotReceivedError | UnclearError) -> Out
         return Outcome(meaning=Meaning.NOT_RECEIVED, error=unable(noun, f"the service broker {answer}"))
     if isinstance(answer, UnclearError):
         return Outcome(meaning=Meaning.AMBIGUOUS, error=unable(noun, f"the service broker {answer}"))
+    if answer.status in {HTTPStatus.OK, HTTPStatus.CREATED} and answer.body is not None:
+        return Outcome(meaning=Meaning.SUCCESS, http_status=answer.status)
+    return _accepted(answer) or _not_successful(noun, answer)
+
+
+def of_delete(noun: str, answer: Answer | NotReceivedError | UnclearError) -> Outcome:
+    """The outcome of one removal, `DELETE …?accepts_incomplete=true`. What is gone is removed."""
+    if isinstance(answer, NotReceivedError | UnclearError):
+        return of_start(noun, answer)
+    is_removed = answer.status == HTTPStatus.OK and answer.body is not None
+    if is_removed or answer.status == HTTPStatus.GONE:
+        return Outcome(meaning=Meaning.SUCCESS, http_status=answer.status)
+    return _accepted(answer) or _not_successful(noun, answer)
+
+
+def _accepted(answer: Answer) -> Outcome | None:
     status, body = answer.status, answer.body
-    if status in {HTTPStatus.OK, HTTPStatus.CREATED} and body is not None:
-        return Outcome(meaning=Meaning.SUCCESS, http_status=status)
     if status == HTTPStatus.ACCEPTED and body is not None and _is_operation(body.get("operation")):
         return Outcome(
             meaning=Meaning.ACCEPTED,
@@ -145,7 +159,14 @@ def of_start(noun: str, answer: Answer | NotReceivedError | UnclearError) -> Out
             operation=body.get("operation"),
             retry_after_s=answer.retry_after_s,
         )
-    return _not_successful(noun, answer)
+    return None
+
+
+def of_delete_poll(noun: str, answer: Answer | NotReceivedError | UnclearError) -> Outcome:
+    """The outcome of one poll of a removal: as of any other, but what is gone is removed."""
+    if not isinstance(answer, NotReceivedError | UnclearError) and answer.status == HTTPStatus.GONE:
+        return Outcome(meaning=Meaning.SUCCESS, http_status=answer.status)
+    return of_poll(noun, answer)
 
 
 def of_poll(noun: str, answer: Answer | NotReceivedError | UnclearError) -> Outcome:

@@ -1,4 +1,4 @@
-"""The operations as their steps see them: where the broker has the resource, and what else to ask once it is done."""
+"""The operations as their steps see them: where the broker has the resource, how it is asked, what answers mean."""
 
 from __future__ import annotations
 
@@ -7,18 +7,28 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from shared.states import Operation
+from worker.broker.outcome import of_delete, of_delete_poll, of_poll, of_start
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shared.records import Claim, Json
+    from worker.broker.client import Answer, NotReceivedError, UnclearError
+    from worker.broker.outcome import Outcome
+
+    Read = Callable[[str, Answer | NotReceivedError | UnclearError], Outcome]
 
 
 @dataclass(frozen=True, slots=True)
-class BrokerResource:
-    """A kind of sub-resource of an instance at the broker, made by PUT and polled at its own `last_operation`."""
+class BrokerOperation:
+    """What is done at the broker with a sub-resource of an instance, and polled at its own `last_operation`."""
 
     noun: str
     collection: str
-    has_facts: bool  #: whether GET of it tells more about a finished one
+    method: str
+    read_start: Read
+    read_poll: Read
+    has_facts: bool = False  #: whether GET of the resource tells more about a finished one
 
     def path(self, claim: Claim) -> str:
         """Where the broker has the resource of `claim`, percent-encoded."""
@@ -26,9 +36,11 @@ class BrokerResource:
         return f"/v2/service_instances/{instance}/{self.collection}/{claim.resource_guid}"
 
 
-RESOURCE_OF: Final = {
-    Operation.CREATE_BACKUP: BrokerResource("backup", "backups", has_facts=True),
-    Operation.RESTORE: BrokerResource("restore", "restores", has_facts=False),
+AT_BROKER: Final = {
+    Operation.CREATE_BACKUP: BrokerOperation("backup", "backups", "PUT", of_start, of_poll, has_facts=True),
+    Operation.RESTORE: BrokerOperation("restore", "restores", "PUT", of_start, of_poll),
+    Operation.CLEAN_UP_BACKUP: BrokerOperation("clean-up", "backups", "DELETE", of_delete, of_delete_poll),
+    Operation.CLEAN_UP_RESTORE: BrokerOperation("clean-up", "restores", "DELETE", of_delete, of_delete_poll),
 }
 
 

@@ -19,6 +19,14 @@ def before_retry(settings: Settings, attempts: int, retry_after_s: float | None)
     return _jittered(_bounded(settings, retry_after_s, backoff))
 
 
+def before_removal(settings: Settings, attempts: int, retry_after_s: float | None) -> float:
+    """Seconds before a removal is sent again, after `attempts` of them: minutes at first, hours in the end."""
+    backoff = min(
+        settings.clean_up_backoff_s * 2 ** min(max(attempts - 1, 0), DOUBLINGS_MAX), settings.clean_up_backoff_max_s
+    )
+    return _jittered(_bounded(settings, retry_after_s, backoff))
+
+
 def before_poll(settings: Settings, polls: int, retry_after_s: float | None) -> float:
     """Seconds before the next poll, after `polls` of them. A broker that names a time knows best."""
     backoff = min(settings.poll_interval_s * POLL_GROWTH ** min(polls, DOUBLINGS_MAX), settings.poll_interval_max_s)
