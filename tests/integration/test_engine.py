@@ -91,7 +91,7 @@ class Story:
 
     async def cleaned_up(self) -> dict[str, Any]:
         await eventually(
-            lambda: rows(self.url, "select from jobs where is_clean_up and completed_at is not null") != []
+            lambda: rows(self.url, "select 1 from jobs where is_clean_up and completed_at is not null") != []
         )
         return self.clean_up()
 
