@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.support import ScriptedBroker
 
 FAILED_POLL = (200, {"state": "failed", "description": "the disk is full"})
-OUT_OF_ORDER = (500, {})
+OUT_OF_ORDER: tuple[Any, ...] = (500, {})
 
 
 @pytest.fixture
