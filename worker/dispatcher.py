@@ -6,7 +6,6 @@ Runs in every worker; any number of them need no leader, since each row is taken
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -15,10 +14,11 @@ from shared.errors import HintError
 from shared.hints import QUEUE_OF_STATE
 from shared.observability.logging import get_logger
 from shared.records import Hint
+from shared.store.jobs import CROWD
 from worker.loop import Loop
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 
     from shared.hints import HintSender
     from shared.settings import Settings
@@ -34,7 +34,8 @@ class Dispatcher(Loop):
     """Hints due jobs through `sender`, grouped by queue and broker.
 
     While the queue takes none, jobs go straight to `take`, this process's own engine: then workers share the work by
-    what each of them finds first. `crowded` names brokers of which enough jobs wait in this process already.
+    what each of them finds first. `crowded` names brokers of which enough jobs wait in this process already, each with
+    the users who have their share of them.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Dispatcher(Loop):
         jobs: Jobs,
         sender: HintSender,
         take: Callable[[Collection[UUID]], Awaitable[None]],
-        crowded: Callable[[], Collection[UUID]],
+        crowded: Callable[[], Mapping[UUID, Collection[str]]],
     ) -> None:
         super().__init__(settings.dispatch_interval_s)
         self._settings = settings
@@ -54,20 +55,14 @@ class Dispatcher(Loop):
         # Sending blocks, so it has a thread of its own; one, because hints need no order but also no crowd.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hints")
         self._without_queue_until: float | None = None
-        #: Brokers of which the last look took all that it may, so that there may be more, of other users.
-        self._full: set[UUID] = set()
 
     async def tick(self) -> None:
         """Hint what is due."""
-        left_alone = set(self._crowded())
-        limit = self._settings.dispatch_batch
-        due = await self._jobs.hint_due(left_alone=left_alone, crowded=self._full - left_alone, limit=limit)
-        taken = Counter(job.broker_guid for job in due)
-        self._full = {broker for broker, count in taken.items() if count >= limit // (2 * len(taken))}
+        due = await self._jobs.hint_due(crowded=self._crowded())
         for hint in group(due, self._settings.hint_batch):
             await self._send(hint)
-        if len(due) >= limit:
-            self.wake()  # there may be more than one batch
+        if len(due) >= CROWD:
+            self.wake()  # there may be more
 
     async def _send(self, hint: Hint) -> None:
         loop = asyncio.get_running_loop()

@@ -6,8 +6,8 @@ turns. So one user with ten thousand jobs, or one broker that hangs, delays nobo
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from typing import TYPE_CHECKING
+from collections import Counter, OrderedDict, deque
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,13 +15,23 @@ if TYPE_CHECKING:
 
     from shared.records import Waiting
 
+#: So many jobs of one user may wait here however many of others do.
+SHARE: Final = 10
+
 
 class _Lane:
     """The waiting jobs of one broker."""
 
     def __init__(self) -> None:
         self._users: dict[int, OrderedDict[str, deque[Waiting]]] = {}
-        self.size = 0
+        self.counts: Counter[str] = Counter()
+
+    @property
+    def size(self) -> int:
+        return self.counts.total()
+
+    def served(self) -> list[str]:
+        return [user for user, count in self.counts.items() if count >= SHARE]
 
     def add(self, job: Waiting, *, is_first: bool) -> None:
         jobs = self._users.setdefault(job.priority, OrderedDict()).setdefault(job.user_guid, deque())
@@ -30,14 +40,16 @@ class _Lane:
             self._users[job.priority].move_to_end(job.user_guid, last=False)
         else:
             jobs.append(job)
-        self.size += 1
+        self.counts[job.user_guid] += 1
 
     def pop(self) -> Waiting:
         priority = min(self._users)
         users = self._users[priority]
         user, jobs = next(iter(users.items()))
         job = jobs.popleft()
-        self.size -= 1
+        self.counts[user] -= 1
+        if not self.counts[user]:
+            del self.counts[user]
         if jobs:
             users.move_to_end(user)
         else:
@@ -48,7 +60,7 @@ class _Lane:
 
 
 class FairQueue:
-    """Waiting jobs, each once, with at most `capacity` of one broker."""
+    """Waiting jobs, each once, with at most `capacity` of one broker, beyond the share that each user has there."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -59,9 +71,9 @@ class FairQueue:
     def __len__(self) -> int:
         return len(self._known)
 
-    def crowded(self) -> list[UUID]:
-        """Brokers of which half as many jobs wait as there is room for; more of them would only wait here."""
-        return [broker for broker, lane in self._lanes.items() if lane.size * 2 >= self._capacity]
+    def crowded(self) -> dict[UUID, list[str]]:
+        """Brokers of which half as many jobs wait as there is room for, each with the users who have their share."""
+        return {broker: lane.served() for broker, lane in self._lanes.items() if lane.size * 2 >= self._capacity}
 
     def add(self, jobs: Iterable[Waiting]) -> list[UUID]:
         """Let `jobs` wait; those for which there is no room are returned. One that waits already is not added again."""
@@ -70,7 +82,7 @@ class FairQueue:
             if job.guid in self._known:
                 continue
             lane = self._lanes.setdefault(job.broker_guid, _Lane())
-            if lane.size >= self._capacity:
+            if lane.size >= self._capacity and lane.counts[job.user_guid] >= SHARE:
                 rejected.append(job.guid)
                 continue
             lane.add(job, is_first=False)

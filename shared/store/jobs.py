@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
+from uuid import uuid4
 
 from psycopg.types.json import Jsonb
 
@@ -11,7 +13,7 @@ from shared.states import CLEAN_UP_OF, JobState, Operation, next_state
 from shared.store.sql import load
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from uuid import UUID
 
     from psycopg.rows import DictRow
@@ -24,8 +26,11 @@ _SQL = load("jobs")
 
 #: How long the dispatcher leaves a new job to the hint that the API sends by itself right after the commit.
 HINT_GRACE_S = 2.0
-#: Jobs that one user of a crowded broker gets hinted in one look, of each priority.
-FAIR_SHARE = 20
+#: From so many due jobs on, a broker's users take turns; below it, all are hinted at once anyway.
+CROWD = 50
+#: Users of such a broker that one look takes in, and jobs of each of them and of each priority.
+USERS = 500
+SHARE = 100
 
 
 class DueJob(NamedTuple):
@@ -86,27 +91,41 @@ class Jobs:
         )
 
     async def hint_due(
-        self, *, left_alone: Collection[UUID] = (), crowded: Collection[UUID] = (), limit: int | None = None
+        self, *, crowded: Mapping[UUID, Collection[str]] | None = None, limit: int | None = None
     ) -> list[DueJob]:
         """Due jobs to be hinted now, at most `limit`; each is then left alone for its interval.
 
-        Brokers in `left_alone` are passed over. Those in `crowded` have more due jobs than one look takes in, so that
-        each of their users gets a share.
+        Brokers take turns, and of those with many due jobs, users. `crowded` names brokers of which enough jobs are
+        under way already, with those of their users who have their share of them.
         """
         limit = self._settings.dispatch_batch if limit is None else limit
+        served = crowded or {}
         found = await self._database.fetch(
-            _SQL["find_due"],
-            {"left_alone": [*left_alone, *crowded], "share": limit, "limit": limit},
+            _SQL["find_due"], {"left_alone": list(served), "share": CROWD, "limit": limit}
         )
-        if crowded:
-            share = {"crowded": [*crowded], "share": FAIR_SHARE, "limit": limit}
-            found += await self._database.fetch(_SQL["find_due_by_user"], share)
+        counts = Counter(row["broker_guid"] for row in found)
+        full = {broker for broker, count in counts.items() if count >= min(CROWD, limit)}
+        if full or served:
+            pairs = [(broker, user) for broker, users in served.items() for user in users]
+            found = [row for row in found if row["broker_guid"] not in full]
+            found += await self._database.fetch(
+                _SQL["find_due_by_user"],
+                {
+                    "brokers": [*full, *served],
+                    "served_brokers": [broker for broker, _ in pairs],
+                    "served_users": [user for _, user in pairs],
+                    "start": str(uuid4()),
+                    "users": USERS,
+                    "share": SHARE,
+                    "limit": limit,
+                },
+            )
         if not found:
             return []
         rows = await self._database.fetch(
             _SQL["hint"],
             {
-                "guids": [row["guid"] for row in found],
+                "guids": [row["guid"] for row in found[:limit]],
                 "interval_s": self._settings.hint_interval_s,
                 "interval_max_s": self._settings.hint_interval_max_s,
             },

@@ -59,11 +59,18 @@ def test_it_puts_jobs_back_before_the_others_of_their_user() -> None:
 
 
 def test_it_has_room_for_so_many_jobs_of_one_broker() -> None:
-    queue = FairQueue(3)
-    jobs = [job() for _ in range(5)]
-    assert queue.add(jobs) == [each.guid for each in jobs[3:]]
-    assert queue.crowded() == [BROKERS[0]]
+    queue = FairQueue(12)
+    jobs = [job() for _ in range(15)]
+    assert queue.add(jobs) == [each.guid for each in jobs[12:]]
+    assert queue.crowded() == {BROKERS[0]: ["ann"]}
     assert queue.add([job(BROKERS[1])]) == []
+
+
+def test_it_keeps_room_for_users_who_have_no_job_there_yet() -> None:
+    queue = FairQueue(30)
+    assert len(queue.add([job(user="ann") for _ in range(50)])) == 20
+    assert queue.crowded() == {BROKERS[0]: ["ann"]}
+    assert queue.add([job(user="bob")]) == []
 
 
 def test_it_keeps_a_job_once() -> None:

@@ -82,18 +82,31 @@ candidate as (
 select guid, broker_guid from candidate order by turn limit %(limit)s;
 
 -- name: find_due_by_user
--- The same for brokers with more due jobs than are looked at: some of each user, so that no user keeps the others out.
+-- The same for brokers with many due jobs: some of each user, so that no user keeps the others out. Looks at a bounded
+-- number of users, from any one on, so that all of them have their turns; those who are served already are passed over.
 with recursive lane as (
-    select broker_guid, (select min(user_guid) from jobs j
-                         where j.broker_guid = b.broker_guid and completed_at is null) as user_guid
+    select broker_guid, first.user_guid, false as is_round, 1 as n
     from broker_states b
-    where broker_guid = any(%(crowded)s::uuid[]) and (retry_at is null or retry_at <= now())
+    cross join lateral (
+        select coalesce((select min(user_guid) from jobs j
+                         where j.broker_guid = b.broker_guid and completed_at is null and j.user_guid > %(start)s),
+                        (select min(user_guid) from jobs j
+                         where j.broker_guid = b.broker_guid and completed_at is null)) as user_guid) first
+    where broker_guid = any(%(brokers)s::uuid[]) and (retry_at is null or retry_at <= now())
     union all
-    select broker_guid, (select min(user_guid) from jobs j
-                         where j.broker_guid = lane.broker_guid and completed_at is null
-                           and j.user_guid > lane.user_guid)
+    select broker_guid, following.user_guid, following.is_round, n + 1
     from lane
-    where user_guid is not null
+    cross join lateral (
+        select (select min(user_guid) from jobs j
+                where j.broker_guid = lane.broker_guid and completed_at is null and j.user_guid > lane.user_guid)
+               as user_guid) further
+    cross join lateral (
+        select coalesce(further.user_guid, (select min(user_guid) from jobs j
+                                            where j.broker_guid = lane.broker_guid and completed_at is null
+                                              and not is_round and j.user_guid <= %(start)s)) as user_guid,
+               is_round or further.user_guid is null as is_round) following
+    where n < %(users)s and following.user_guid is not null
+      and not (following.is_round and following.user_guid > %(start)s)
 ),
 candidate as (
     select j.guid, j.broker_guid,
@@ -108,6 +121,8 @@ candidate as (
           and next_hint_at <= now() and due_at <= now() and (lease_until is null or lease_until <= now())
         order by next_hint_at
         limit %(share)s) j
+    where (lane.broker_guid, lane.user_guid) not in (
+        select * from unnest(%(served_brokers)s::uuid[], %(served_users)s::text[]))
 )
 select guid, broker_guid from candidate order by turn limit %(limit)s;
 
@@ -172,7 +187,9 @@ rate as (
     from limits
 ),
 purse as (
-    select *, least(burst, coalesce(tokens + per_s * extract(epoch from now() - tokens_at), burst)) as tokens_now
+    select *, case when calls_per_minute is not null
+                   then least(burst, coalesce(tokens + per_s * extract(epoch from now() - tokens_at), burst))
+              end as tokens_now
     from rate
 ),
 room as (
