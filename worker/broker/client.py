@@ -78,10 +78,6 @@ class _Progress:
 _progress: ContextVar[_Progress] = ContextVar("progress of the call")
 
 
-class _UnaskedError(aiohttp.ClientConnectionError):
-    """A connection has an answer that belongs to no request."""
-
-
 class _Connector(aiohttp.TCPConnector):
     """Hands out no connection on which the broker spoke unasked: the next call would take that for its own answer."""
 
@@ -92,9 +88,18 @@ class _Connector(aiohttp.TCPConnector):
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the signature is aiohttp's
     ) -> Connection:
         connection = await super().connect(req, traces, timeout)
-        if connection.protocol is None or connection.protocol.should_close:
-            connection.close()
-            raise _UnaskedError
+        is_silent = False
+        try:
+            # What has arrived while nobody looked is seen by the loop in one turn and handed on in the next.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            is_silent = connection.protocol is not None and not connection.protocol.should_close
+        finally:
+            if not is_silent:
+                connection.close()
+        if not is_silent:
+            # Nothing was sent, so aiohttp tries once more, with another connection.
+            raise aiohttp.ServerDisconnectedError
         _progress.get().had_connection = True
         return connection
 
@@ -266,8 +271,8 @@ def _why_not_reached(error: BaseException) -> str:
     """A short cause in our own words: the library's hold addresses and names of its classes."""
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     match cause:
-        case _UnaskedError():
-            return "it answered before it was asked"
+        case aiohttp.ServerDisconnectedError():
+            return "the connection was closed before the request was sent"
         case ssl.SSLCertVerificationError():
             name = "it is for another name" if cause.verify_code in _BAD_NAME else cause.verify_message
             return f"its TLS certificate is not accepted: {name}"
