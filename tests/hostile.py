@@ -1,30 +1,37 @@
-"""A service broker that breaks HTTP on purpose, over real sockets: each way of doing so is a small function.
+"""A service broker that breaks HTTP on purpose, over real sockets, and who calls it.
 
-A way is handed a `Visit`, one connection, and does with it as it likes; when it returns, the connection is closed.
+Each way of breaking it is a small function. It is handed a `Visit`, one connection, and does with it as it likes; when
+it returns, the connection is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
-import ipaddress
+import re
 import socket
-import ssl
 import struct
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from shared.records import BrokerAddress
+from shared.settings import Settings
+from worker.broker.client import BrokerClient, NotReceivedError, Origin, UnclearError
+from worker.broker.outcome import Outcome, of_poll, of_start
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import ssl
     from types import TracebackType
 
+    from shared.security.secrets import Sealer
+    from worker.broker.client import Answer
+
+USERNAME, PASSWORD = "hostile-user", "höstile-password"
+PATH = "/v2/service_instances/i-1/backups/b-1"
+ORIGIN = Origin(job_guid="job", request_id="request", traceparent=None, user_guid="user")
+ENOUGH_S = 60.0  #: so long that it is over only when something hangs
 PIECE = b" " * (1 << 16)
 
 
@@ -179,52 +186,60 @@ def answers_every(raw: bytes) -> Way:
     return way
 
 
-class Authority:
-    """A certificate authority for one run of tests; `bundle` is what to trust."""
+def settings_with(timeout_s: float) -> Settings:
+    """Settings that need no database."""
+    return Settings(
+        environment="development",
+        database_url="postgresql://nowhere/nothing",
+        queue_url="redis://nowhere",
+        broker_timeout_s=timeout_s,
+        lease_s=3 * timeout_s,
+    )
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority of the tests")])
-        self.bundle = directory / "authority.pem"
-        certificate = self._builder(self._name, self._key, 1).add_extension(
-            x509.BasicConstraints(ca=True, path_length=None), critical=True
+
+@dataclass
+class Caller:
+    """Calls brokers as the steps do, and knows no more than they of what will happen."""
+
+    client: BrokerClient
+    sealer: Sealer
+
+    async def call(self, url: str, method: str = "GET") -> Answer | NotReceivedError | UnclearError:
+        broker = BrokerAddress(
+            guid=uuid.uuid4(),
+            name="broker",
+            url=url,
+            username=USERNAME,
+            password_sealed=self.sealer.seal(PASSWORD),
         )
-        pem = certificate.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-        self.bundle.write_bytes(pem)
-
-    def server_context(self, name: str, *, days: int = 1, is_self_signed: bool = False) -> ssl.SSLContext:
-        """The TLS of a server called `name`, whose certificate is good for `days` more; negative ones have expired."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        body = '{"service_id": "s"}' if method == "PUT" else None
         try:
-            alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
-        except ValueError:
-            alternative = x509.DNSName(name)
-        builder = self._builder(subject, key, days, issuer=subject if is_self_signed else None).add_extension(
-            x509.SubjectAlternativeName([alternative]), critical=False
-        )
-        certificate = builder.sign(key if is_self_signed else self._key, hashes.SHA256())
-        path = self._directory / f"{name}{days}{is_self_signed}.pem"
-        path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-            + certificate.public_bytes(serialization.Encoding.PEM)
-        )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(path)
-        return context
+            async with asyncio.timeout(ENOUGH_S):
+                return await self.client.call(
+                    broker,
+                    method,
+                    "/v2/service_instances/i-1/backups/b-1",
+                    query={"plan_id": "p"},
+                    body=body,
+                    origin=ORIGIN,
+                )
+        except (NotReceivedError, UnclearError) as error:
+            return error
 
-    def _builder(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: int, issuer: x509.Name | None = None
-    ) -> x509.CertificateBuilder:
-        now = dt.datetime.now(dt.UTC)
-        return x509.CertificateBuilder(
-            issuer_name=issuer or self._name,
-            subject_name=subject,
-            public_key=key.public_key(),
-            serial_number=x509.random_serial_number(),
-            not_valid_before=now - dt.timedelta(days=9),
-            not_valid_after=now + dt.timedelta(days=days),
-        )
+    async def start_and_poll(self, url: str) -> tuple[Outcome, Outcome]:
+        start, poll = await asyncio.gather(self.call(url, "PUT"), self.call(url))
+        outcomes = of_start("backup", start), of_poll("backup", poll)
+        for text in (outcomes[0].error and outcomes[0].error.detail, outcomes[1].description):
+            assert_can_be_shown(text, url)
+        return outcomes
+
+
+def assert_can_be_shown(text: str | None, url: str) -> None:
+    """A reader of the job gets one short sentence of ours, which gives nothing away."""
+    if text is None:
+        return
+    assert len(text) < 150, text
+    assert "\n" not in text
+    secrets = {USERNAME, PASSWORD, "://", "127.0.0.1", "localhost", url.rpartition(":")[2], "aiohttp", "_ssl", "errno"}
+    assert not {secret for secret in secrets if secret.lower() in text.lower()}, text
+    assert not re.search(r"[A-Z]\w+(Error|Exception|Message)|[<>{}\[\]'\"]", text), text

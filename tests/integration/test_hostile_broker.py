@@ -1,4 +1,4 @@
-"""The client for service brokers against servers that break every rule: each call ends, and means one thing."""
+"""The client for service brokers and answers that break every rule: each call ends, and means one thing."""
 
 from __future__ import annotations
 
@@ -6,132 +6,33 @@ import asyncio
 import gzip
 import json
 import math
-import re
-import select
-import socket
-import ssl
-import uuid
 import zlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.records import BrokerAddress
-from shared.security.secrets import Sealer, generate_key
-from shared.settings import Settings
 from tests.hostile import (
     PIECE,
-    Authority,
+    Caller,
     HostileServer,
     Visit,
     Way,
     answers_every,
-    closes,
     drips,
     hangs,
     http,
     repeats,
     resets,
     says,
+    settings_with,
 )
-from worker.broker.client import BODY_BYTES_MAX, BrokerClient, NotReceivedError, Origin, UnclearError
-from worker.broker.outcome import DESCRIPTION_BYTES_MAX, Meaning, Outcome, of_poll, of_start
+from worker.broker.client import BODY_BYTES_MAX
+from worker.broker.outcome import DESCRIPTION_BYTES_MAX, Meaning, of_poll
 from worker.steps.pauses import before_poll, before_retry
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from worker.broker.client import Answer
-
-USERNAME, PASSWORD = "hostile-user", "höstile-password"
-PATH = "/v2/service_instances/i-1/backups/b-1"
-ORIGIN = Origin(job_guid="job", request_id="request", traceparent=None, user_guid="user")
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 LENGTHY = HEAD + b"Content-Length: 104857600\r\n\r\n"
-ENOUGH_S = 60.0  #: so long that it is over only when something hangs
-A_MOMENT_S = 0.3
 SUCCEEDED = '{"state": "succeeded"}'
-
-
-def settings_with(timeout_s: float) -> Settings:
-    """Settings that need no database."""
-    return Settings(
-        environment="development",
-        database_url="postgresql://nowhere/nothing",
-        queue_url="redis://nowhere",
-        broker_timeout_s=timeout_s,
-        lease_s=3 * timeout_s,
-    )
-
-
-@dataclass
-class Caller:
-    """Calls brokers as the steps do, and knows no more than they of what will happen."""
-
-    client: BrokerClient
-    sealer: Sealer
-
-    async def call(self, url: str, method: str = "GET") -> Answer | NotReceivedError | UnclearError:
-        broker = BrokerAddress(
-            guid=uuid.uuid4(),
-            name="broker",
-            url=url,
-            username=USERNAME,
-            password_sealed=self.sealer.seal(PASSWORD),
-        )
-        body = '{"service_id": "s"}' if method == "PUT" else None
-        try:
-            async with asyncio.timeout(ENOUGH_S):
-                return await self.client.call(broker, method, PATH, query={"plan_id": "p"}, body=body, origin=ORIGIN)
-        except (NotReceivedError, UnclearError) as error:
-            return error
-
-    async def start_and_poll(self, url: str) -> tuple[Outcome, Outcome]:
-        start, poll = await asyncio.gather(self.call(url, "PUT"), self.call(url))
-        outcomes = of_start("backup", start), of_poll("backup", poll)
-        for text in (outcomes[0].error and outcomes[0].error.detail, outcomes[1].description):
-            assert_can_be_shown(text, url)
-        return outcomes
-
-
-def assert_can_be_shown(text: str | None, url: str) -> None:
-    """A reader of the job gets one short sentence of ours, which gives nothing away."""
-    if text is None:
-        return
-    assert len(text) < 150, text
-    assert "\n" not in text
-    secrets = {USERNAME, PASSWORD, "://", "127.0.0.1", "localhost", url.rpartition(":")[2], "aiohttp", "_ssl", "errno"}
-    assert not {secret for secret in secrets if secret.lower() in text.lower()}, text
-    assert not re.search(r"[A-Z]\w+(Error|Exception|Message)|[<>{}\[\]'\"]", text), text
-
-
-@pytest.fixture
-async def caller() -> AsyncIterator[Caller]:
-    sealer = Sealer([generate_key()])
-    async with BrokerClient(settings_with(ENOUGH_S), sealer) as client:
-        yield Caller(client, sealer)
-
-
-@pytest.fixture
-async def hasty() -> AsyncIterator[Caller]:
-    """A caller that soon loses patience."""
-    sealer = Sealer([generate_key()])
-    async with BrokerClient(settings_with(A_MOMENT_S), sealer) as client:
-        yield Caller(client, sealer)
-
-
-@pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture
-def trust(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trust the authority of the tests, as SSL_CERT_FILE would do for a new process."""
-    context = ssl.create_default_context(cafile=str(authority.bundle))
-    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", context)
 
 
 @pytest.mark.parametrize(
@@ -317,150 +218,6 @@ async def test_it_bounds_time_and_size_together(hasty: Caller) -> None:
         outcomes = await hasty.start_and_poll(server.url)
         assert (outcomes[0].meaning, outcomes[1].meaning) == BAD
         assert server.bytes_sent < 2 * (BODY_BYTES_MAX + (8 << 20))
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "reason"),
-    [
-        pytest.param("localhost", {"is_self_signed": True}, "not accepted: self-signed certificate", id="self-signed"),
-        pytest.param("else.example", {}, "not accepted: it is for another name", id="other name"),
-        pytest.param("192.0.2.1", {}, "not accepted: it is for another name", id="other address"),
-        pytest.param("localhost", {"days": -1}, "not accepted: certificate has expired", id="expired"),
-    ],
-)
-@pytest.mark.usefixtures("trust")
-async def test_it_sends_nothing_to_a_broker_whose_certificate_is_wrong(
-    caller: Caller, authority: Authority, name: str, options: dict[str, bool | int], reason: str
-) -> None:
-    tls = authority.server_context(name, **options)  # type: ignore[arg-type]  # a row of the table
-    async with HostileServer(answers_every(http(200, "{}")), tls, "https", "localhost") as server:
-        start, poll = await caller.start_and_poll(server.url)
-        assert server.requests == []
-    assert (start.meaning, poll.meaning) == (Meaning.NOT_RECEIVED, Meaning.UNCLEAR)
-    assert poll.description == f"the service broker could not be reached: its TLS certificate is {reason}"
-
-
-@pytest.mark.usefixtures("trust")
-async def test_it_calls_a_broker_whose_certificate_is_right(caller: Caller, authority: Authority) -> None:
-    tls = authority.server_context("localhost")
-    async with HostileServer(answers_every(http(200, SUCCEEDED)), tls, "https", "localhost") as server:
-        start, poll = await caller.start_and_poll(server.url)
-    assert (start.meaning, poll.meaning) == GOOD
-
-
-@pytest.mark.parametrize(
-    ("way", "reason"),
-    [
-        pytest.param(repeats(http(200, "{}"), 1), "it does not speak TLS as it should", id="plain text"),
-        pytest.param(closes, "", id="cut"),
-        pytest.param(resets, "connection reset by peer", id="reset"),
-    ],
-)
-async def test_it_sends_nothing_without_tls_to_an_https_url(caller: Caller, way: Way, reason: str) -> None:
-    async with HostileServer(way, None, "https") as server:
-        start, poll = await caller.start_and_poll(server.url)
-    assert (start.meaning, poll.meaning) == (Meaning.NOT_RECEIVED, Meaning.UNCLEAR)
-    assert reason in (poll.description or "")
-
-
-async def test_it_knows_that_nothing_was_sent_when_time_is_over_before_tls_is(hasty: Caller) -> None:
-    async with HostileServer(hangs, None, "https") as server:
-        start, poll = await hasty.start_and_poll(server.url)
-    assert (start.meaning, poll.meaning) == (Meaning.NOT_RECEIVED, Meaning.UNCLEAR)
-    assert poll.description == "the service broker could not be reached within 0.3 s"
-
-
-async def test_it_knows_that_nothing_was_sent_when_nobody_listens(caller: Caller) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    start, poll = await caller.start_and_poll(url)
-    assert (start.meaning, poll.meaning) == (Meaning.NOT_RECEIVED, Meaning.UNCLEAR)
-    assert poll.description == "the service broker could not be reached: connection refused"
-
-
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        ("http://broker.invalid", "its name does not resolve"),
-        (f"http://{'x' * 64}.invalid", ""),
-        ("http://a..b", ""),
-        ("ftp://broker.invalid", "its URL cannot be used"),
-        ("http://u:p@broker.invalid", "its URL cannot be used"),
-        ("http://broker.invalid:99999", "its URL cannot be used"),
-        ("http://[::1", "its URL cannot be used"),
-        ("http://", "its URL cannot be used"),
-        ("", "its URL cannot be used"),
-    ],
-)
-async def test_it_knows_that_nothing_was_sent_to_an_address_that_is_none(caller: Caller, url: str, reason: str) -> None:
-    start, poll = of_start("backup", await caller.call(url, "PUT")), of_poll("backup", await caller.call(url))
-    assert (start.meaning, poll.meaning) == (Meaning.NOT_RECEIVED, Meaning.UNCLEAR)
-    assert "could not be reached" in (poll.description or "")
-    assert reason in (poll.description or "")
-    assert_can_be_shown(poll.description, "http://nowhere:none")
-
-
-@pytest.mark.parametrize("method", ["PUT", "GET"])
-async def test_it_does_not_forget_what_it_sent_when_the_second_try_finds_nobody(caller: Caller, method: str) -> None:
-    async def vanishes(visit: Visit) -> None:
-        await visit.request()
-        visit.server.stop_listening()
-
-    async with HostileServer(vanishes) as server:
-        assert isinstance(await caller.call(server.url, method), UnclearError)
-
-
-@pytest.mark.parametrize("scheme", ["http", "https"])
-@pytest.mark.usefixtures("trust")
-async def test_it_never_takes_what_a_broker_says_unasked_for_the_next_answer(
-    caller: Caller, authority: Authority, scheme: str
-) -> None:
-    said, is_time = asyncio.Event(), asyncio.Event()
-
-    async def says_more(visit: Visit) -> None:
-        await visit.request()
-        await visit.send(http(200, '{"state": "in progress"}'))
-        await is_time.wait()
-        await visit.send(http(200, SUCCEEDED))
-        said.set()
-        await visit.until_gone()
-
-    tls = authority.server_context("localhost") if scheme == "https" else None
-    async with HostileServer(says_more, tls, scheme, "localhost") as server:
-        assert of_poll("backup", await caller.call(server.url)).meaning is Meaning.IN_PROGRESS
-        is_time.set()
-        await said.wait()
-        wait_for_words_on_idle_connection(caller)
-        assert of_poll("backup", await caller.call(server.url)).meaning is Meaning.IN_PROGRESS
-        assert (server.connections, len(server.requests)) == (2, 2)
-
-
-def wait_for_words_on_idle_connection(caller: Caller) -> None:
-    """Return when the system has them, without giving the loop a chance to look."""
-    assert caller.client._session is not None
-    assert caller.client._session.connector is not None
-    ((protocol, _),) = next(iter(caller.client._session.connector._conns.values()))
-    assert protocol.transport is not None
-    connection = protocol.transport.get_extra_info("socket")
-    assert protocol.should_close or select.select([connection], [], [], ENOUGH_S)[0]
-
-
-async def test_it_keeps_connections_to_a_broker_that_behaves(caller: Caller) -> None:
-    async with HostileServer(answers_every(http(200, SUCCEEDED))) as server:
-        for _ in range(9):
-            assert of_poll("backup", await caller.call(server.url)).meaning is Meaning.SUCCESS
-        assert server.connections == 1
-
-
-@pytest.mark.parametrize("way", [closes, resets], ids=["closed", "reset"])
-async def test_it_knows_or_does_not_know_but_never_believes_when_it_is_cut_off_at_once(
-    caller: Caller, way: Way
-) -> None:
-    """Whether the request was on its way already is chance."""
-    async with HostileServer(way) as server:
-        start, poll = await caller.start_and_poll(server.url)
-    assert start.meaning in {Meaning.NOT_RECEIVED, Meaning.AMBIGUOUS}
-    assert poll.meaning is Meaning.UNCLEAR
 
 
 @pytest.mark.parametrize(
