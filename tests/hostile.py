@@ -37,10 +37,9 @@ PIECE = b" " * (1 << 16)
 
 @dataclass
 class Visit:
-    """One connection to the server. Its number counts from 1."""
+    """One connection to the server."""
 
     server: HostileServer
-    number: int
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
@@ -105,7 +104,7 @@ class HostileServer:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        visit = asyncio.create_task(self._serve(Visit(self, self.connections, reader, writer)))
+        visit = asyncio.create_task(self._serve(Visit(self, reader, writer)))
         self._visits.add(visit)
 
     async def _serve(self, visit: Visit) -> None:
