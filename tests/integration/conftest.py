@@ -12,8 +12,11 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from api.app import create_app
 from shared.errors import HintError
+from shared.security.secrets import Sealer, generate_key
 from shared.security.tokens import DevelopmentTokens
+from tests.hostile import ENOUGH_S, Caller, settings_with
 from tests.support import ScriptedBroker
+from worker.broker.client import BrokerClient
 from worker.engine import Engine
 
 if TYPE_CHECKING:
@@ -86,3 +89,18 @@ def engine_of() -> Callable[..., Any]:
             await asyncio.to_thread(engine.stop)
 
     return run
+
+
+@pytest.fixture
+async def caller() -> AsyncIterator[Caller]:
+    sealer = Sealer([generate_key()])
+    async with BrokerClient(settings_with(ENOUGH_S), sealer) as client:
+        yield Caller(client, sealer)
+
+
+@pytest.fixture
+async def hasty() -> AsyncIterator[Caller]:
+    """A caller that soon loses patience."""
+    sealer = Sealer([generate_key()])
+    async with BrokerClient(settings_with(0.3), sealer) as client:
+        yield Caller(client, sealer)

@@ -8,11 +8,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import time
+import math
+import os
+import socket
+import ssl
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, NoReturn, Self
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -24,12 +28,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+
     from shared.records import BrokerAddress, Json
     from shared.security.secrets import Sealer
     from shared.settings import Settings
 
 API_VERSION: Final = "2.17"
 BODY_BYTES_MAX: Final = 1 << 20
+RETRY_AFTER_S_MAX: Final = 2.0**31  # RFC 9111 1.2.2: as good as for ever, and still a number to reckon with
+_BAD_NAME: Final = {62, 64}  # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,42 @@ class Origin:
     user_guid: str | None  #: None for what no user asked for
 
 
+@dataclass(slots=True)
+class _Progress:
+    """How far a call has come. Once it had a connection nobody knows any more what the broker got."""
+
+    had_connection: bool = False
+
+
+_progress: ContextVar[_Progress] = ContextVar("progress of the call")
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Hands out no connection on which the broker spoke unasked: the next call would take that for its own answer."""
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the signature is aiohttp's
+    ) -> Connection:
+        connection = await super().connect(req, traces, timeout)
+        is_silent = False
+        try:
+            # What has arrived while nobody looked is seen by the loop in one turn and handed on in the next.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            is_silent = connection.protocol is not None and not connection.protocol.should_close
+        finally:
+            if not is_silent:
+                connection.close()
+        if not is_silent:
+            # Nothing was sent, so aiohttp tries once more, with another connection.
+            raise aiohttp.ServerDisconnectedError
+        _progress.get().had_connection = True
+        return connection
+
+
 class BrokerClient:
     """Calls brokers, with connections kept per broker. Use it with `async with`, on the loop that makes the calls."""
 
@@ -71,9 +116,12 @@ class BrokerClient:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=_Connector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=self._timeout_s),
+            # `_send` bounds the whole call; aiohttp's own total is rounded up and ends with the last byte.
+            timeout=aiohttp.ClientTimeout(total=None),
+            # A few bytes can inflate to any size, so nothing is inflated: a compressed body is no JSON.
+            auto_decompress=False,
         )
         return self
 
@@ -109,6 +157,7 @@ class BrokerClient:
         headers = {
             "X-Broker-API-Version": API_VERSION,
             "Accept": "application/json",
+            "Accept-Encoding": "identity",
             "Authorization": aiohttp.encode_basic_auth(username, password),
         }
         return await self._send("GET", url.rstrip("/") + "/v2/catalog", {}, headers, None)
@@ -121,22 +170,29 @@ class BrokerClient:
         if query:
             url += "?" + urlencode(query, quote_via=quote)
         data = None if body is None else body.encode()
-        started = time.monotonic()
+        progress = _Progress()
+        _progress.set(progress)
         try:
-            async with self._session.request(
-                method, URL(url, encoded=True), data=data, headers=headers, allow_redirects=False
-            ) as response:
+            async with (
+                asyncio.timeout(self._timeout_s),
+                self._session.request(
+                    method, URL(url, encoded=True), data=data, headers=headers, allow_redirects=False
+                ) as response,
+            ):
                 return Answer(
                     response.status,
                     _json_object(await _read(response)),
                     _retry_after_s(response.headers.get("Retry-After")),
                 )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
-            raise NotReceivedError(f"could not be reached: {_reason(error)}") from error
         except TimeoutError as error:
-            raise UnclearError(f"did not answer within {time.monotonic() - started:.0f} s") from error
-        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
-            raise UnclearError(f"broke off its answer: {_reason(error)}") from error
+            if progress.had_connection:
+                raise UnclearError(f"did not answer within {self._timeout_s:g} s") from error
+            raise NotReceivedError(f"could not be reached within {self._timeout_s:g} s") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            # ValueError: a URL, or a name in it, that aiohttp cannot use.
+            if progress.had_connection:
+                raise UnclearError(_why_unclear(error)) from error
+            raise NotReceivedError(f"could not be reached: {_why_not_reached(error)}") from error
 
 
 def _headers(origin: Origin) -> dict[str, str]:
@@ -145,6 +201,7 @@ def _headers(origin: Origin) -> dict[str, str]:
         "X-Broker-API-Request-Identity": origin.job_guid,
         "X-VCAP-Request-ID": origin.request_id,
         "Accept": "application/json",
+        "Accept-Encoding": "identity",
     }
     if origin.user_guid is not None:
         identity = base64.b64encode(json.dumps({"user_id": origin.user_guid}).encode()).decode()
@@ -167,11 +224,33 @@ async def _read(response: aiohttp.ClientResponse) -> bytes | None:
 
 
 def _json_object(raw: bytes | None) -> Json | None:
+    """The JSON object that `raw` is, whatever its type was said to be; None for anything that can be read two ways."""
     try:
-        body = json.loads(raw) if raw else None
+        # A byte order mark may be ignored (RFC 8259 8.1); other encodings than UTF-8 may not be sent.
+        text = raw.decode("utf-8-sig") if raw else "null"
+        body = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object, unless a name stands in it twice: RFC 8259 leaves open which of the values counts."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name stands twice")
+    return members
+
+
+def _refuse(literal: str) -> NoReturn:
+    raise ValueError(f"{literal} is no JSON")
+
+
+def _finite(literal: str) -> float:
+    number = float(literal)
+    if not math.isfinite(number):
+        raise ValueError("a number is too large")
+    return number
 
 
 def _retry_after_s(value: str | None) -> float | None:
@@ -179,16 +258,48 @@ def _retry_after_s(value: str | None) -> float | None:
     if value is None:
         return None
     if value.strip().isdecimal():
-        return float(value)
+        return min(float(value), RETRY_AFTER_S_MAX)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    pause_s = (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return min(max(0.0, pause_s), RETRY_AFTER_S_MAX)
 
 
-def _reason(error: BaseException) -> str:
-    """A short cause; never the whole text of the library, which may hold the URL."""
+def _why_not_reached(error: BaseException) -> str:
+    """A short cause in our own words: the library's hold addresses and names of its classes."""
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-    return str(text).splitlines()[0][:200]
+    match cause:
+        case aiohttp.ServerDisconnectedError():
+            return "the connection was closed before the request was sent"
+        case ssl.SSLCertVerificationError():
+            name = "it is for another name" if cause.verify_code in _BAD_NAME else cause.verify_message
+            return f"its TLS certificate is not accepted: {name}"
+        case ssl.SSLError():
+            return "it does not speak TLS as it should"
+        case socket.gaierror():
+            return "its name does not resolve"
+        case OSError():
+            return _of_system(cause) or "the connection was closed before the request was sent"
+        case _:
+            return "its URL cannot be used"
+
+
+def _why_unclear(error: BaseException) -> str:
+    match error:
+        case aiohttp.ClientResponseError():
+            return "sent something that is not valid HTTP"
+        case aiohttp.ClientPayloadError():
+            return "broke off in the middle of its answer"
+        case aiohttp.ServerDisconnectedError():
+            return "closed the connection without an answer"
+        case OSError():
+            return f"broke off its answer: {_of_system(error) or 'the connection was lost'}"
+        case _:
+            return "broke off its answer"
+
+
+def _of_system(error: OSError) -> str | None:
+    """The operating system's words for `error`; its own may name the address."""
+    return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else None
