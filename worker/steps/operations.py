@@ -36,6 +36,9 @@ class BrokerOperation:
         return f"/v2/service_instances/{instance}/{self.collection}/{claim.resource_guid}"
 
 
+#: 9999-12-31 in Unix seconds: what calendars end with, PostgreSQL's driver among them.
+_END_OF_TIME: Final = 253_402_300_800
+
 AT_BROKER: Final = {
     Operation.CREATE_BACKUP: BrokerOperation("backup", "backups", "PUT", of_start, of_poll, has_facts=True),
     Operation.RESTORE: BrokerOperation("restore", "restores", "PUT", of_start, of_poll),
@@ -45,9 +48,9 @@ AT_BROKER: Final = {
 
 
 def read_facts(body: Json) -> Json:
-    """What we keep of a finished backup: `size_bytes`, and `expires_at` in Unix seconds; wrong types are left out."""
+    """What we keep of a finished backup: `size_bytes`, and `expires_at` in Unix seconds; what is neither is left out."""
     return {
         name: value
-        for name in ("size_bytes", "expires_at")
-        if isinstance(value := body.get(name), int) and not isinstance(value, bool) and 0 <= value < 1 << 53
+        for name, limit in (("size_bytes", 1 << 53), ("expires_at", _END_OF_TIME))
+        if isinstance(value := body.get(name), int) and not isinstance(value, bool) and 0 <= value < limit
     }
