@@ -170,6 +170,24 @@ async def test_it_takes_the_word_of_a_synchronous_broker(story: Story, engine_of
     assert (job["state"], story.steps()) == ("succeeded", [("start", "success")])
 
 
+async def test_it_passes_the_brokers_words_on_while_it_works(story: Story, engine_of: Callable[..., Any]) -> None:
+    story.broker.polls_until_done = 10**9
+    words = ["uploading 40%", "uploading 40%", "uploading 80%"]
+    story.broker.polls.extend((200, {"state": "in progress", "description": each}) for each in words)
+    request = await story.accept()
+    async with engine_of(story.settings), Database(story.settings, size=1, name="test") as database:
+        await eventually(lambda: story.job()["polls"] > len(words))
+        job = await Jobs(database, story.settings).find(request.guid)
+        assert job
+        # POLLING is the second version; each other sentence is one more, the same one and a silent poll are none.
+        assert (job.broker_description, job.version) == ("uploading 80%", 4)
+        story.broker.polls_until_done = 0
+        await story.end()
+        job = await Jobs(database, story.settings).find(request.guid)
+        assert job
+        assert (job.broker_description, job.version) == (None, 5)
+
+
 async def test_it_fails_with_the_brokers_words(story: Story, engine_of: Callable[..., Any]) -> None:
     story.broker.polls.append((200, {"state": "failed", "description": "the disk is full"}))
     await story.accept()

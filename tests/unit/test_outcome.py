@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from worker.broker.client import Answer, NotReceivedError, UnclearError
-from worker.broker.outcome import DESCRIPTION_BYTES_MAX, Meaning, describe, of_poll, of_start
+from worker.broker.outcome import DESCRIPTION_BYTES_MAX, Meaning, describe, of_delete, of_delete_poll, of_poll, of_start
 
 
 def answer(status: int, body: object = None, retry_after_s: float | None = None) -> Answer:
@@ -84,6 +84,58 @@ def test_it_ends_a_poll_only_on_a_well_formed_state(
     given: Answer | NotReceivedError | UnclearError, meaning: Meaning
 ) -> None:
     assert of_poll("backup", given).meaning is meaning
+
+
+@pytest.mark.parametrize(
+    ("given", "meaning"),
+    [
+        (answer(200, {}), Meaning.SUCCESS),
+        (answer(410, {}), Meaning.SUCCESS),
+        (answer(410), Meaning.SUCCESS),
+        (answer(202, {}), Meaning.ACCEPTED),
+        (answer(202, {"operation": "op"}), Meaning.ACCEPTED),
+        (answer(200), Meaning.AMBIGUOUS),
+        (answer(201, {}), Meaning.AMBIGUOUS),
+        (answer(202, {"operation": 7}), Meaning.AMBIGUOUS),
+        (answer(204), Meaning.AMBIGUOUS),
+        (answer(302, {}), Meaning.AMBIGUOUS),
+        (answer(400, {}), Meaning.REFUSAL),
+        (answer(401, {}), Meaning.REFUSAL),
+        (answer(404, {}), Meaning.REFUSAL),
+        (answer(408, {}), Meaning.NOT_RECEIVED),
+        (answer(409, {}), Meaning.REFUSAL),
+        (answer(422, {"error": "ConcurrencyError"}), Meaning.WAIT),
+        (answer(422, {}), Meaning.REFUSAL),
+        (answer(429, {}), Meaning.WAIT),
+        (answer(500, {}), Meaning.AMBIGUOUS),
+        (answer(503, {}, 5.0), Meaning.WAIT),
+        (NotReceivedError("could not be reached"), Meaning.NOT_RECEIVED),
+        (UnclearError("did not answer in time"), Meaning.AMBIGUOUS),
+    ],
+)
+def test_it_gives_every_answer_to_a_removal_one_meaning(
+    given: Answer | NotReceivedError | UnclearError, meaning: Meaning
+) -> None:
+    outcome = of_delete("clean-up", given)
+    assert outcome.meaning is meaning
+    assert (outcome.error is None) == (meaning in {Meaning.SUCCESS, Meaning.ACCEPTED})
+
+
+@pytest.mark.parametrize(
+    ("given", "meaning"),
+    [
+        (answer(410, {}), Meaning.SUCCESS),
+        (answer(410), Meaning.SUCCESS),
+        (answer(200, {"state": "succeeded"}), Meaning.SUCCESS),
+        (answer(200, {"state": "failed"}), Meaning.FAILURE),
+        (answer(200, {"state": "in progress"}), Meaning.IN_PROGRESS),
+        (answer(404, {}), Meaning.UNCLEAR),
+        (answer(500, {}), Meaning.UNCLEAR),
+        (UnclearError("did not answer in time"), Meaning.UNCLEAR),
+    ],
+)
+def test_it_takes_what_is_gone_for_removed(given: Answer | NotReceivedError | UnclearError, meaning: Meaning) -> None:
+    assert of_delete_poll("clean-up", given).meaning is meaning
 
 
 def test_it_quotes_the_brokers_description() -> None:

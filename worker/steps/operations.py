@@ -48,7 +48,7 @@ AT_BROKER: Final = {
 
 
 def read_facts(body: Json) -> Json:
-    """What we keep of a finished backup: `size_bytes`, and `expires_at` in Unix seconds; what is neither is left out."""
+    """What we keep of a finished backup: `size_bytes`, and `expires_at` in Unix seconds; wrong values are left out."""
     return {
         name: value
         for name, limit in (("size_bytes", 1 << 53), ("expires_at", _END_OF_TIME))
