@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
@@ -12,7 +13,7 @@ from shared.errors import StoreError, StoreUnavailableError
 from shared.observability.logging import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
     from types import TracebackType
     from typing import LiteralString
 
@@ -65,10 +66,31 @@ class Database:
 
         Raises StoreUnavailableError when the server is away, stopping or too slow, StoreError for anything else.
         """
+        async with self._connection() as connection:
+            cursor = await connection.execute(statement, parameters)
+            return await cursor.fetchall() if cursor.description else []
+
+    async def fetch_locked(
+        self, lock: LiteralString, statement: LiteralString, parameters: Mapping[str, Any]
+    ) -> list[DictRow]:
+        """The rows of `statement`, run after `lock` in one transaction and one round trip, both with `parameters`.
+
+        `statement` sees what was committed before `lock` got its row locks, which one statement alone would not: its
+        snapshot would be older than the locks that it waited for. Raises as `fetch` does; then neither has happened.
+        """
+        async with self._connection() as connection:
+            # What stands between two syncs of a pipeline is one transaction, with a new snapshot for each statement.
+            # An explicit BEGIN and COMMIT would cost more round trips, and locks held over them.
+            async with connection.pipeline():
+                await connection.execute(lock, parameters)
+                cursor = await connection.execute(statement, parameters)
+            return await cursor.fetchall() if cursor.description else []
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection[DictRow]]:
         try:
             async with self._pool.connection() as connection:
-                cursor = await connection.execute(statement, parameters)
-                return await cursor.fetchall() if cursor.description else []
+                yield connection
         except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed) as error:
             _log.warning("database unavailable", error=str(error).splitlines()[0] if str(error) else repr(error))
             raise StoreUnavailableError from error
