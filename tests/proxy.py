@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -71,6 +72,9 @@ class Proxy:
         """Cut all connections. What the server was sent before, it still gets."""
         self.cuts += 1
         for client, server in self._links:
+            # A transport closes its socket at the loop's next turn; the client is to know before that.
+            with suppress(OSError):
+                client.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
             client.transport.abort()
             server.close()
         self._links.clear()

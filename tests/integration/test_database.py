@@ -72,3 +72,15 @@ async def test_it_gives_up_on_a_lock_that_is_held_too_long(database: Database, s
         with pytest.raises(StoreUnavailableError):
             await database.fetch_locked(LOCK, "select 1 as one", {"id": 1})
     assert await database.fetch_locked(LOCK, "select number from numbers", {"id": 1}) == [{"number": 11}]
+
+
+async def test_it_leaves_the_last_word_to_the_url(settings: Settings) -> None:
+    url = f"{settings.database_url.get_secret_value()}?options=-c%20statement_timeout%3D7s"
+    theirs = type(settings)(**(settings.model_dump() | {"database_url": url}))
+    async with Database(theirs, size=1, name="test") as database:
+        shown = await database.fetch(
+            "select current_setting('statement_timeout') as statement, current_setting('lock_timeout') as lock,"
+            " current_setting('idle_in_transaction_session_timeout') as idle,"
+            " current_setting('tcp_keepalives_idle') as silence, current_setting('application_name') as name"
+        )
+    assert shown == [{"statement": "7s", "lock": "1s", "idle": "2s", "silence": "15", "name": "test"}]
