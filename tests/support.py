@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -12,8 +13,10 @@ import psycopg
 from aiohttp import web
 from psycopg.rows import dict_row
 
+from shared.records import JobRequest
 from shared.security.secrets import Sealer
 from shared.security.tokens import ADMIN_SCOPES, USER_SCOPES, DevelopmentTokens
+from shared.states import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -87,6 +90,24 @@ def seed(
             plan_guid,
         )
     return Seeded(broker_guid, plan_guid)
+
+
+def job_request(broker_guid: UUID, instance: str = "i-1", **values: Any) -> JobRequest:
+    """A request that passed every check, to be stored."""
+    defaults: dict[str, Any] = {
+        "guid": uuid.uuid4(),
+        "resource_guid": uuid.uuid4(),
+        "operation": Operation.CREATE_BACKUP,
+        "service_instance_guid": instance,
+        "broker_guid": broker_guid,
+        "user_guid": "u",
+        "request_id": "r",
+        "traceparent": None,
+        "request_body": '{"service_id": "s", "plan_id": "p"}',
+        "deadline_s": 3600,
+        "can_undo": True,
+    }
+    return JobRequest(**defaults | values)
 
 
 def bearer(

@@ -15,6 +15,7 @@ from shared.errors import HintError
 from shared.security.secrets import Sealer, generate_key
 from shared.security.tokens import DevelopmentTokens
 from tests.hostile import ENOUGH_S, Caller, settings_with
+from tests.proxy import Proxy
 from tests.support import ScriptedBroker
 from worker.broker.client import BrokerClient
 from worker.engine import Engine
@@ -60,6 +61,22 @@ async def client(settings: Settings, hints: HintLog) -> AsyncIterator[Client]:
     app = create_app(settings, DevelopmentTokens(settings), hints)
     async with TestClient(TestServer(app)) as client:
         yield client
+
+
+@pytest.fixture
+async def proxy(settings: Settings) -> AsyncIterator[Proxy]:
+    async with Proxy(settings.database_url.get_secret_value()) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def through(settings: Settings, proxy: Proxy) -> Callable[..., Settings]:
+    """Settings whose database is behind the proxy."""
+
+    def make(**values: Any) -> Settings:
+        return type(settings)(**(settings.model_dump() | {"database_url": proxy.url} | values))
+
+    return make
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from shared.security.secrets import generate_key
 from shared.states import Operation
 from shared.store.database import Database
 from shared.store.jobs import Jobs
-from tests.support import BROKER_PASSWORD, ScriptedBroker, eventually, rows, seed
+from tests.support import BROKER_PASSWORD, ScriptedBroker, eventually, job_request, rows, seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,17 +56,15 @@ class Story:
     async def accept(
         self, instance: str = "i-1", operation: Operation = Operation.CREATE_BACKUP, **more: Any
     ) -> JobRequest:
-        request = JobRequest(
-            guid=uuid.uuid4(),
-            resource_guid=uuid.uuid4(),
+        request = job_request(
+            self.seeded.broker_guid,
+            instance,
             operation=operation,
-            service_instance_guid=instance,
-            broker_guid=self.seeded.broker_guid,
             user_guid="ünïque-user",
             request_id="request-7",
             traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             request_body='{"service_id": "service/id", "plan_id": "plan&id", "context": {}}',
-            **({"deadline_s": 3600, "can_undo": True} | more),
+            **more,
         )
         async with Database(self.settings, size=1, name="test") as database:
             assert await Jobs(database, self.settings).accept([request]) == [True]

@@ -12,11 +12,11 @@ import pytest
 
 from shared.errors import StoreUnavailableError
 from shared.records import Claim, JobError, JobRequest, Step
-from shared.states import Event, JobState, Operation
+from shared.states import Event, JobState
 from shared.store.backups import Backups
 from shared.store.database import Database
 from shared.store.jobs import Jobs
-from tests.support import Seeded, rows, seed
+from tests.support import Seeded, job_request, rows, seed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -48,20 +48,7 @@ def jobs(database: Database, settings: Settings) -> Jobs:
 
 
 def request_for(seeded: Seeded, instance: str = "i-1", **values: Any) -> JobRequest:
-    defaults: dict[str, Any] = {
-        "guid": uuid.uuid4(),
-        "resource_guid": uuid.uuid4(),
-        "operation": Operation.CREATE_BACKUP,
-        "service_instance_guid": instance,
-        "broker_guid": seeded.broker_guid,
-        "user_guid": "u",
-        "request_id": "r",
-        "traceparent": None,
-        "request_body": '{"service_id": "s", "plan_id": "p"}',
-        "deadline_s": 3600,
-        "can_undo": True,
-    }
-    return JobRequest(**(defaults | values))
+    return job_request(seeded.broker_guid, instance, **values)
 
 
 async def claimed(jobs: Jobs, seeded: Seeded, **values: Any) -> Claim:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 from aiohttp import web
 
-from shared.records import Claim, JobRequest, Step
-from shared.states import Event, Operation
+from shared.records import Claim, Step
+from shared.states import Event
 from shared.store.database import Database
 from shared.store.jobs import Jobs
 from tests.integration.test_engine import QUICK
-from tests.support import ScriptedBroker, eventually, rows, seed
+from tests.support import ScriptedBroker, eventually, job_request, rows, seed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -40,25 +40,8 @@ class Pool:
     def broker(self, name: str = "broker", url: str = "http://127.0.0.1:9") -> UUID:
         return seed(self.settings, instances=(), broker=name, broker_url=url).broker_guid
 
-    async def accept(
-        self, broker: UUID, count: int = 1, user: str = "ann", operation: Operation = Operation.CREATE_BACKUP
-    ) -> list[UUID]:
-        requests = [
-            JobRequest(
-                guid=uuid.uuid4(),
-                resource_guid=uuid.uuid4(),
-                operation=operation,
-                service_instance_guid=str(uuid.uuid4()),
-                broker_guid=broker,
-                user_guid=user,
-                request_id="r",
-                traceparent=None,
-                request_body='{"service_id": "s", "plan_id": "p"}',
-                deadline_s=3600,
-                can_undo=True,
-            )
-            for _ in range(count)
-        ]
+    async def accept(self, broker: UUID, count: int = 1, user: str = "ann") -> list[UUID]:
+        requests = [job_request(broker, str(uuid.uuid4()), user_guid=user) for _ in range(count)]
         assert all(await self.jobs.accept(requests))
         guids = [request.guid for request in requests]
         rows(self.url, "update jobs set next_hint_at = now() where guid = any(%s)", guids)

@@ -6,7 +6,6 @@ What may happen in a state comes from `shared/states.py`; this test adds nothing
 from __future__ import annotations
 
 import asyncio
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from shared.records import Claim, JobError, JobRequest, Step
-from shared.states import TERMINAL_STATES, TRANSITIONS, Event, JobState, Operation, next_state
+from shared.states import TERMINAL_STATES, TRANSITIONS, Event, JobState, next_state
 from shared.store.database import Database
 from shared.store.jobs import Jobs
-from tests.support import rows, seed
+from tests.support import job_request, rows, seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,19 +72,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(instance=st.sampled_from(INSTANCES), can_undo=st.booleans())
     def accept(self, instance: str, *, can_undo: bool) -> None:
-        request = JobRequest(
-            guid=uuid.uuid4(),
-            resource_guid=uuid.uuid4(),
-            operation=Operation.CREATE_BACKUP,
-            service_instance_guid=instance,
-            broker_guid=self.broker_guid,
-            user_guid="u",
-            request_id="r",
-            traceparent=None,
-            request_body='{"service_id": "s", "plan_id": "p"}',
-            deadline_s=3600,
-            can_undo=can_undo,
-        )
+        request = job_request(self.broker_guid, instance, can_undo=can_undo)
         is_free = all(
             model.state in TERMINAL_STATES for model in self.models if model.request.service_instance_guid == instance
         )
