@@ -1,0 +1,45 @@
+"""What is in the queues of ours, on Redis and on RabbitMQ alike, without Safekeep's own code."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import kombu
+import redis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shared.settings import Settings
+
+NAMES: Final = ("start", "poll")
+
+
+def length(settings: Settings, name: str) -> int:
+    """How many messages wait in the queue of that name."""
+    if _is_redis(settings):
+        with redis.Redis.from_url(settings.queue_url.get_secret_value()) as client:
+            return int(client.llen(settings.queue_prefix + name))
+    with channel(settings) as opened:
+        return int(opened.queue_declare(settings.queue_prefix + name, passive=True).message_count)
+
+
+def empty(settings: Settings) -> int:
+    """Throw away everything of ours, and nothing of others; how many keys or messages that was."""
+    if _is_redis(settings):
+        with redis.Redis.from_url(settings.queue_url.get_secret_value()) as client:
+            return sum(int(client.delete(key)) for key in client.scan_iter(f"{settings.queue_prefix}*"))
+    with channel(settings) as opened:
+        return sum(int(opened.queue_purge(settings.queue_prefix + name)) for name in NAMES)
+
+
+def _is_redis(settings: Settings) -> bool:
+    return settings.queue_url.get_secret_value().startswith("redis")
+
+
+@contextmanager
+def channel(settings: Settings) -> Iterator[Any]:
+    """A channel to RabbitMQ."""
+    with kombu.Connection(settings.queue_url.get_secret_value(), connect_timeout=2) as connection:
+        yield connection.channel()
