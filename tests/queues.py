@@ -30,8 +30,15 @@ def empty(settings: Settings) -> int:
     if _is_redis(settings):
         with redis.Redis.from_url(settings.queue_url.get_secret_value()) as client:
             return sum(int(client.delete(key)) for key in client.scan_iter(f"{settings.queue_prefix}*"))
+    return sum(_purge(settings, name) for name in NAMES)
+
+
+def _purge(settings: Settings, name: str) -> int:
     with channel(settings) as opened:
-        return sum(int(opened.queue_purge(settings.queue_prefix + name)) for name in NAMES)
+        try:
+            return int(opened.queue_purge(settings.queue_prefix + name))
+        except opened.connection.channel_errors:
+            return 0  # there is no such queue
 
 
 def _is_redis(settings: Settings) -> bool:

@@ -125,8 +125,10 @@ def create_celery(settings: Settings, name: str | None = None) -> Any:  # Any: c
         # queue) would end the worker process; this way the consumer connects again, with a pause of Celery's.
         broker_channel_error_retry=True,
         broker_connection_timeout=CONNECT_TIMEOUT_S,
-        # AMQP only: a connection that is gone without a word is found out in three times this.
+        # AMQP only: a connection that is gone without a word is found out in twice this. The tick of one second is also
+        # how soon an idle consumer looks up, and sees that it is to stop.
         broker_heartbeat=HEALTH_CHECK_S,
+        broker_heartbeat_checkrate=HEALTH_CHECK_S,
         broker_pool_limit=2,
         broker_transport_options=options,
     )
@@ -170,6 +172,11 @@ class CeleryHints:
                 connection.ensure_connection(max_retries=1, interval_start=0, timeout=CONNECT_TIMEOUT_S)
         except Exception as error:  # the transports' errors share no root
             raise HintError(f"the queue cannot be reached: {_cause(error)}") from error
+
+    def close(self) -> None:
+        """Close the connection. Another message would open one again."""
+        with self._lock:
+            self._give_up()
 
     def _publish(self, queue: Any, task: str, arguments: tuple[Any, ...], expires_s: float) -> None:
         try:

@@ -14,13 +14,11 @@ from tests.acceptance.test_backup_and_restore import (
     test_it_loses_no_job_when_the_queue_is_emptied,
 )
 from tests.queues import NAMES, channel, length
-from tests.rabbitmq import RabbitServer, require_rabbitmq
 from tests.support import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.acceptance.user import User
+    from tests.rabbitmq import RabbitServer
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -33,13 +31,6 @@ __all__ = [
 ]
 
 
-@pytest.fixture(scope="module")
-def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
-    require_rabbitmq()
-    with RabbitServer(tmp_path_factory.mktemp("rabbitmq")) as server:
-        yield server
-
-
 @pytest.fixture
 def queue_url(rabbitmq: RabbitServer) -> str:
     return rabbitmq.url()
@@ -47,7 +38,6 @@ def queue_url(rabbitmq: RabbitServer) -> str:
 
 @pytest.fixture
 def own_queue(rabbitmq: RabbitServer) -> RabbitServer:
-    """The one of this module; a test that ends it starts it again."""
     return rabbitmq
 
 
