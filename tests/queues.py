@@ -25,6 +25,22 @@ def length(settings: Settings, name: str) -> int:
         return int(opened.queue_declare(settings.queue_prefix + name, passive=True).message_count)
 
 
+def names(*several: Settings) -> set[str]:
+    """The queues that there are with these settings."""
+    return {settings.queue_prefix + name for settings in several for name in NAMES if _is_there(settings, name)}
+
+
+def _is_there(settings: Settings, name: str) -> bool:
+    if _is_redis(settings):
+        return length(settings, name) > 0
+    with channel(settings) as opened:
+        try:
+            opened.queue_declare(settings.queue_prefix + name, passive=True)
+        except opened.connection.channel_errors:
+            return False
+    return True
+
+
 def empty(settings: Settings) -> int:
     """Throw away everything of ours, and nothing of others; how many keys or messages that was."""
     if _is_redis(settings):

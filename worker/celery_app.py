@@ -23,7 +23,7 @@ import kombu
 from celery import signals
 from celery.platforms import SecurityWarning
 
-from shared.errors import HintError
+from shared.errors import HintError, QueueLengthError
 from shared.observability.logging import get_logger
 
 if TYPE_CHECKING:
@@ -152,11 +152,11 @@ class CeleryHints:
         self._lengths: dict[str, tuple[int, float]] = {}
 
     def send(self, hint: Hint) -> None:
-        """Put `hint` in its queue, unless that is long enough. Raises HintError."""
+        """Put `hint` in its queue, unless that is long enough. Raises QueueLengthError, or another HintError."""
         queue = self._app.safekeep_queues[hint.queue]
         with self._lock:
             if self._length(queue) >= self._length_max:
-                raise HintError("the queue is long enough")
+                raise QueueLengthError("the queue is long enough")
             self._publish(queue, TASK, (list(hint.job_guids),), self._expires_s)
 
     def send_pulse(self, name: str) -> None:
@@ -222,6 +222,21 @@ class CeleryHints:
         if connection is not None:
             with suppress(Exception):  # the connection is broken, and how it says so does not matter
                 connection.collect()
+
+
+def delete_queues(settings: Settings) -> None:
+    """Leave nothing of ours on the queue. Raises HintError."""
+    app = create_celery(settings)
+    try:
+        with app.connection_for_write(connect_timeout=CONNECT_TIMEOUT_S) as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=CONNECT_TIMEOUT_S)
+            for queue in app.safekeep_queues.values():
+                bound = queue(connection.channel())
+                bound.declare()
+                bound.purge()  # on Redis a queue is its messages
+                bound.delete()
+    except Exception as error:  # the transports' errors share no root
+        raise HintError(f"the queues were not deleted: {_cause(error)}") from error
 
 
 def run_worker(

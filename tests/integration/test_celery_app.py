@@ -15,11 +15,11 @@ import redis
 
 from deploy.local.processes import ChildProcess
 from deploy.local.valkey import ValkeyServer
-from shared.errors import HintError
+from shared.errors import HintError, QueueLengthError
 from shared.records import Hint
-from tests.queues import empty, length
+from tests.queues import empty, length, names
 from tests.support import eventually
-from worker.celery_app import PULSE_EXPIRES_S, CeleryHints
+from worker.celery_app import PULSE_EXPIRES_S, CeleryHints, delete_queues
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,14 +117,14 @@ def test_it_refuses_hints_while_the_queue_is_long_enough(settings: Settings, hin
         hints.send(Hint("start", ("a",)))
         sent += 1
 
-    with pytest.raises(HintError, match="the queue is long enough"):
+    with pytest.raises(QueueLengthError, match="the queue is long enough"):
         repeat(send_one)
     assert length(settings, "start") == sent >= 3
     hints.send(Hint("poll", ("a",)))  # each queue has a length of its own
 
 
 async def test_it_takes_hints_again_when_the_queue_is_shorter(settings: Settings, hints: CeleryHints) -> None:
-    with pytest.raises(HintError, match="the queue is long enough"):
+    with pytest.raises(QueueLengthError, match="the queue is long enough"):
         repeat(lambda: hints.send(Hint("start", ("a",))))
     empty(settings)
     await eventually(lambda: is_taken(hints))
@@ -208,23 +208,33 @@ async def test_it_has_room_made_for_a_queue_by_whoever_finds_it_blocked(worker: 
     await eventually(lambda: sorted(worker.said()) == ["pulse", "ready", "take a"])
 
 
-@pytest.mark.parametrize("fault", ["gone", "hung"])
+@pytest.mark.parametrize(
+    ("server", "fault"), [("valkey", "gone"), ("valkey", "hung"), ("rabbitmq", "hung")], indirect=["server"]
+)
 async def test_it_says_so_when_nobody_answers(
     hints: CeleryHints, other_hints: CeleryHints, server: Any, fault: str
 ) -> None:
-    used, fresh = hints, other_hints
-    used.send_pulse("x")
+    hints.send_pulse("x")  # so that one of the two has a connection already
     server.kill() if fault == "gone" else server.signal(signal.SIGSTOP)
     try:
-        for call in (
-            fresh.check,
-            lambda: used.send_pulse("x"),
-            lambda: fresh.send_pulse("x"),
-            lambda: used.send(Hint("start", ("a",))),
-        ):
+        for call in (other_hints.check, lambda: hints.send_pulse("x"), lambda: other_hints.send(Hint("start", ("a",)))):
             with pytest.raises(HintError):
                 call()
     finally:
         server.start() if fault == "gone" else server.signal(signal.SIGCONT)
-    await eventually(lambda: is_taken(used) and is_taken(fresh))
-    fresh.check()
+    await eventually(lambda: is_taken(hints) and is_taken(other_hints))
+    other_hints.check()
+
+
+def test_it_deletes_its_own_queues_and_no_others(
+    settings: Settings, make_settings: Callable[..., Settings], hints: CeleryHints
+) -> None:
+    others = make_settings(queue_url=settings.queue_url, database_url="postgresql://unused/unused")
+    with closing(CeleryHints(others)) as other_hints:
+        other_hints.send(Hint("start", ("a",)))
+    hints.send(Hint("start", ("a",)))
+    delete_queues(settings)
+    assert names(settings, others) == {f"{others.queue_prefix}start"}
+    delete_queues(settings)  # fine where there are none
+    delete_queues(others)
+    assert names(settings, others) == set()
