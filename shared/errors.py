@@ -136,3 +136,7 @@ class SecretsError(SafekeepError):
 
 class HintError(SafekeepError):
     """The queue did not take a hint. Never fatal: the dispatcher sends another one later."""
+
+
+class QueueLengthError(HintError):
+    """The queue is in order and holds enough hints; another queue may still take some."""

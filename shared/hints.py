@@ -17,7 +17,7 @@ class HintSender(Protocol):
     """Sends hints. Both calls block, for a few seconds at worst: never make them on an event loop."""
 
     def send(self, hint: Hint) -> None:
-        """Put `hint` in its queue. Raises HintError."""
+        """Put `hint` in its queue. Raises QueueLengthError where that is long enough, or another HintError."""
         ...
 
     def check(self) -> None:

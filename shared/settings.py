@@ -54,6 +54,11 @@ class Settings(BaseSettings):
     dispatch_interval_s: Seconds = Field(0.25, description="pause between two looks for due jobs")
     dispatch_batch: int = Field(500, ge=1, description="most jobs hinted in one look")
     hint_batch: int = Field(50, ge=1, description="most jobs of one broker in one hint")
+    queue_length_max: int = Field(
+        200,
+        ge=1,
+        description="hints in a queue from which on no more are sent; jobs wait in the database",
+    )
     hint_interval_s: Seconds = Field(30, description="first pause before a due job is hinted again; doubles each time")
     hint_interval_max_s: Seconds = Field(600, description="longest pause before a due job is hinted again")
     lease_s: Seconds = Field(60, description="how long a claimed step may take before another worker may take it")

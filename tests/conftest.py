@@ -18,6 +18,7 @@ from deploy.local.valkey import ValkeyServer
 from shared.security.secrets import generate_key
 from shared.settings import Settings
 from shared.store.migrate import migrate
+from tests.rabbitmq import RabbitServer, require_rabbitmq
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,6 +45,14 @@ def queue_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     with ValkeyServer(tmp_path_factory.mktemp("valkey")) as server:
         yield server.url()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    """The one of this run; a test that ends it starts it again."""
+    require_rabbitmq()
+    with RabbitServer(tmp_path_factory.mktemp("rabbitmq")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Self
 from urllib.error import URLError
 from urllib.request import urlopen
 
-import redis
 import yaml
 
 from deploy.local.databases import scratch_database
@@ -25,6 +24,7 @@ from deploy.local.osb import BrokerAccount
 from deploy.local.postgres import PostgresServer, find_postgres_tool
 from deploy.local.processes import ChildProcess, free_port
 from deploy.local.valkey import ValkeyServer
+from shared.errors import HintError
 from shared.security.tokens import ADMIN_SCOPES, USER_SCOPES, DevelopmentTokens
 from shared.settings import PREFIX, Settings
 from shared.store.migrate import migrate
@@ -152,7 +152,7 @@ class Stack:
         self.api_url = f"http://127.0.0.1:{free_port()}"
         self.environment = self._environment(self._database(), queue_url)
         if self._is_scratch and self.valkey is None:
-            self._cleanup.callback(_clear_queue, queue_url, self.settings.queue_prefix)
+            self._cleanup.callback(_clear_queue, self.settings)
         self._start_child("broker", ["-m", "deploy.postgres_broker"], self._broker_environment())
         self._start_child("api", ["-m", "deploy.cli.main", "api"], self.environment)
         for number in range(1, self._workers + 1):
@@ -286,12 +286,13 @@ class Stack:
             self.broker.deprovision(self.identity.instance_guid, plan)
 
 
-def _clear_queue(url: str, prefix: str) -> None:
-    """Leave no key of ours on a Redis of the user's."""
-    if url.startswith("redis"):
-        with redis.Redis.from_url(url) as client:
-            for key in client.scan_iter(f"{prefix}*"):
-                client.delete(key)
+def _clear_queue(settings: Settings) -> None:
+    """Leave nothing of ours on a queue of the user's. A queue that is away at the end keeps it."""
+    # Imported here: it brings Celery, which only a queue of the user's needs in this process.
+    from worker.celery_app import delete_queues  # noqa: PLC0415
+
+    with suppress(HintError):
+        delete_queues(settings)
 
 
 def _is_ready(api_url: str) -> bool:

@@ -74,6 +74,11 @@ class ValkeyServer(Server):
         if self._process is not None:
             self._process.kill()
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send the server a signal."""
+        if self._process is not None:
+            self._process.signal(number)
+
     def _password(self) -> str:
         file = self._home / "password"
         if not file.exists():

@@ -6,12 +6,15 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 
 from deploy.local.stack import DATABASE_VARIABLE, QUEUE_VARIABLE, Stack
+from deploy.local.valkey import ValkeyServer
+from tests.acceptance.user import User
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 #: Recovery is a matter of leases and hint intervals; short ones show it in seconds.
 SHORT = {
@@ -48,4 +51,22 @@ def start_stack(postgres_url: str, queue_url: str, tmp_path_factory: pytest.Temp
 @pytest.fixture
 def stack(start_stack: Callable[..., Any]) -> Iterator[Stack]:
     with start_stack() as stack:
+        yield stack
+
+
+@pytest.fixture
+async def user(stack: Stack) -> AsyncIterator[User]:
+    async with aiohttp.ClientSession() as session:
+        yield User(stack, session)
+
+
+@pytest.fixture
+def own_queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    with ValkeyServer(tmp_path_factory.mktemp("own-valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def stack_on_own_queue(start_stack: Callable[..., Any], own_queue: Any) -> Iterator[Stack]:
+    with start_stack(**{QUEUE_VARIABLE: own_queue.url()}) as stack:
         yield stack

@@ -3,105 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import uuid
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-import psycopg
 import pytest
-import redis
 
-from deploy.local.stack import OFFERING, PLAN, QUEUE_VARIABLE
-from deploy.local.valkey import ValkeyServer
+from deploy.local.stack import OFFERING, PLAN
+from tests.acceptance.user import User, dumps_made, execute, provision
+from tests.queues import empty, length
 from tests.support import eventually, rows
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-
     from deploy.local.stack import Stack
 
 pytestmark = pytest.mark.timeout(180)
-
-
-class User:
-    """A developer with a token, following `Location` as every client does."""
-
-    def __init__(self, stack: Stack, session: aiohttp.ClientSession) -> None:
-        self.stack = stack
-        self._session = session
-        self._headers = {"Authorization": f"bearer {stack.developer_token}"}
-
-    def path(self, rest: str, instance: str | None = None) -> str:
-        return f"{self.stack.api_url}/v3/service_instances/{instance or self.stack.identity.instance_guid}/{rest}"
-
-    async def post(self, url: str, body: Any = None) -> tuple[int, str]:
-        async with self._session.post(url, headers=self._headers, json=body) as response:
-            return response.status, response.headers.get("Location", "")
-
-    async def get(self, url: str) -> Any:
-        async with self._session.get(url, headers=self._headers) as response:
-            assert response.status == 200
-            return await response.json()
-
-    async def accepted(self, rest: str = "backups", body: Any = None, instance: str | None = None) -> str:
-        status, location = await self.post(self.path(rest, instance), body)
-        assert status == 202
-        return location
-
-    async def follow(self, *locations: str) -> list[Any]:
-        """The jobs, once all of them have ended."""
-        jobs: dict[str, Any] = {}
-
-        async def are_over() -> bool:
-            for url in set(locations) - set(jobs):
-                job = await self.get(url)
-                if job["state"] in {"COMPLETE", "FAILED"}:
-                    jobs[url] = job
-            return len(jobs) == len(locations)
-
-        await eventually(are_over, 120)
-        return [jobs[url] for url in locations]
-
-    async def backups(self) -> list[Any]:
-        return list((await self.get(self.path("backups")))["backups"])
-
-
-@pytest.fixture
-async def user(stack: Stack) -> AsyncIterator[User]:
-    async with aiohttp.ClientSession() as session:
-        yield User(stack, session)
-
-
-def execute(database: str, statement: str) -> list[Any]:
-    with psycopg.connect(database, autocommit=True) as connection:
-        cursor = connection.execute(statement.encode())
-        return cursor.fetchall() if cursor.description else []
-
-
-def dumps_made(stack: Stack) -> Counter[str]:
-    """What the broker's own ledger says was started, by id."""
-    ledger = stack.directory / "broker" / "ledger.jsonl"
-    entries = [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.exists() else []
-    return Counter(entry["id"] for entry in entries if entry["kind"] == "backups")
-
-
-def provision(stack: Stack, guids: Sequence[str]) -> None:
-    """More instances of the same plan, at the broker and in the directory."""
-    plan = stack.broker.find_plan(OFFERING, PLAN)
-    identity = stack.identity
-    for guid in guids:
-        stack.broker.provision(guid, plan, identity.organization_guid, identity.space_guid)
-        rows(
-            stack.database_url,
-            "insert into service_instances (guid, name, type, space_guid, plan_guid)"
-            " select %s, 'db ' || %s, type, space_guid, plan_guid from service_instances where guid = %s",
-            guid,
-            guid,
-            identity.instance_guid,
-        )
 
 
 async def test_it_backs_up_and_restores_a_real_database(user: User) -> None:
@@ -180,12 +98,9 @@ async def test_it_loses_no_job_when_the_queue_is_emptied(user: User) -> None:
     for name in ("worker-1", "worker-2"):
         stack.children[name].stop()
     locations = [await user.accepted(instance=guid) for guid in guids]
-    prefix = stack.settings.queue_prefix
-    with redis.Redis.from_url(stack.queue_url) as queue:
-        await eventually(lambda: int(queue.llen(f"{prefix}start")) > 0)
-        # On a server of the user's only our own keys may go; for us that is all there is.
-        queue.delete(*queue.scan_iter(f"{prefix}*"))
-        assert list(queue.scan_iter(f"{prefix}*")) == []
+    await eventually(lambda: length(stack.settings, "start") > 0)
+    # Until nothing comes any more: the last hints may still be on their way.
+    await eventually(lambda: empty(stack.settings) == 0)
     stack.start_worker("worker-3")
     jobs = await user.follow(*locations)
     assert {job["state"] for job in jobs} == {"COMPLETE"}
@@ -210,20 +125,9 @@ async def test_it_goes_on_after_the_broker_was_killed(user: User) -> None:
     assert execute(database, "select count(*) from big") == [(60000,)]
 
 
-@pytest.fixture
-def own_queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    with ValkeyServer(tmp_path_factory.mktemp("own-valkey")) as server:
-        yield server
-
-
-@pytest.fixture
-def stack_on_own_queue(start_stack: Callable[..., Any], own_queue: ValkeyServer) -> Iterator[Stack]:
-    with start_stack(**{QUEUE_VARIABLE: own_queue.url()}) as stack:
-        yield stack
-
-
 async def test_it_accepts_while_the_queue_is_away_and_does_the_job_later(
-    stack_on_own_queue: Stack, own_queue: ValkeyServer
+    stack_on_own_queue: Stack,
+    own_queue: Any,  # a server of either kind
 ) -> None:
     async with aiohttp.ClientSession() as session:
         user = User(stack_on_own_queue, session)
