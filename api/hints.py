@@ -10,7 +10,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Self
 
-from shared.errors import HintError
+from shared.errors import HintError, QueueLengthError
 from shared.hints import QUEUE_OF_STATE
 from shared.observability.logging import get_logger
 from shared.records import Hint
@@ -77,6 +77,9 @@ class HintPump:
                 hint = self._next_hint()
                 try:
                     await asyncio.get_running_loop().run_in_executor(self._thread, self._sender.send, hint)
+                except QueueLengthError:
+                    # Workers have enough to do; from here on the dispatcher sees to it that users take turns.
+                    self._waiting.clear()
                 except HintError as error:
                     _log.warning("new jobs are left to the dispatcher", error=str(error))
                     self._waiting.clear()

@@ -65,6 +65,10 @@ class Settings(BaseSettings):
     calls_in_flight: int = Field(200, ge=1, description="most steps that one worker process works on at once")
     worker_grace_s: Seconds = Field(25, description="after SIGTERM, how long steps in hand may take to finish")
 
+    worker_deaf_s: Seconds = Field(
+        120, description="how long a worker may receive nothing, though the queue takes messages, before it ends itself"
+    )
+
     broker_calls_in_flight: int = Field(
         100, ge=1, description="most calls to one broker at once, over all workers; a broker may have its own limit"
     )

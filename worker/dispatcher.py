@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from shared.errors import HintError
+from shared.errors import HintError, QueueLengthError
 from shared.hints import QUEUE_OF_STATE
 from shared.observability.logging import get_logger
 from shared.records import Hint
@@ -33,9 +33,9 @@ QUEUE_PAUSE_S: Final = 5.0
 class Dispatcher(Loop):
     """Hints due jobs through `sender`, grouped by queue and broker.
 
-    While the queue takes none, jobs go straight to `take`, this process's own engine: then workers share the work by
-    what each of them finds first. `crowded` names brokers of which enough jobs wait in this process already, each with
-    the users who have their share of them.
+    While the queue takes none, or is long enough, jobs go straight to `take`, this process's own engine: then workers
+    share the work by what each of them finds first. `crowded` names brokers of which enough jobs wait in this process
+    already, each with the users who have their share of them.
     """
 
     def __init__(
@@ -69,6 +69,8 @@ class Dispatcher(Loop):
         if self._without_queue_until is None or loop.time() >= self._without_queue_until:
             try:
                 await loop.run_in_executor(self._thread, self._sender.send, hint)
+            except QueueLengthError:
+                pass  # it is in order, and holds enough
             except HintError as error:
                 if self._without_queue_until is None:
                     _log.warning("the queue takes no hints; working from the database alone", error=str(error))
