@@ -1,6 +1,6 @@
 # For developers. Users need only ./run and ./test.
 .DEFAULT_GOAL := help
-.PHONY: help check format test lock wheel clean
+.PHONY: help check format test lock memory wheel clean
 
 python := .venv/bin/python
 
@@ -24,6 +24,9 @@ test: ## Run all tests (the same as ./test)
 
 lock: .venv/installed ## Write the lock files anew from pyproject.toml; UPGRADE=1 takes newer versions
 	sh deploy/lock.sh
+
+memory: .venv/installed ## Measure a worker's memory over 100 000 steps
+	$(python) -m tests.bench.memory
 
 wheel: .venv/installed ## Build the wheel into dist/
 	$(python) -m hatchling build -t wheel
