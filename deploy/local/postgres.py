@@ -89,7 +89,9 @@ class PostgresServer(Server):
     def start(self) -> None:
         """Start the server and return when it answers; makes the data directory if there is none.
 
-        After a stop or a crash it comes back on the same port. Raises LocalStackError, with what the server printed last.
+        After a stop or a crash it comes back on the same port.
+
+        Raises LocalStackError, with what the server printed last.
         """
         self._home.mkdir(parents=True, exist_ok=True)
         if not (self._data / "PG_VERSION").exists():

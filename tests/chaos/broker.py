@@ -33,6 +33,17 @@ SERVICE_ID, PLAN_ID = "faulty-service", "faulty-plan"
 HOLD_S: Final = 2.0
 SLOW_S: Final = 0.7
 RETRY_AFTER: Final = {"Retry-After": "1"}
+SUCCESS: Final = (200, 201, 202)
+#: Answers of faults, by the second half of their names.
+TOLD: Final[dict[str, tuple[int, dict[str, str], dict[str, str]]]] = {
+    "404": (404, {}, {}),
+    "422 ConcurrencyError": (422, {"error": "ConcurrencyError", "description": "busy"}, {}),
+    "429": (429, {"description": "too many requests"}, {}),
+    "500": (500, {"description": "an error of the broker"}, {}),
+    "503 with Retry-After": (503, {"description": "back soon"}, RETRY_AFTER),
+}
+MALFORMED: Final = ('{"state": "wonderful"}', "{}", "[]", '"succeeded"', "null", "<html>", "")
+NOT_ADMITTED: Final = ("start: 500 after", "start: cut after", "start: malformed 2xx after")
 
 #: How often each fault comes, per call. "after": when the broker has done what it was asked to.
 START_FAULTS: Final = {
@@ -133,13 +144,8 @@ class FaultyBroker:
         return web.json_response({"backups": [_present(backup, now) for backup in found]})
 
     async def _read(self, request: web.Request) -> web.StreamResponse:
-        match self._draw(READ_FAULTS):
-            case "read: 500":
-                return _error(500, "an error of the broker")
-            case "read: malformed":
-                return web.Response(text="<html>", content_type="text/html")
-            case "read: cut":
-                return _cut(request)
+        if (fault := await self._before(request, self._draw(READ_FAULTS))) is not None:
+            return fault
         backup = self._memory.backups.get(request.match_info["id"])
         now = time.time()
         if backup is None or backup.state(now) == "gone":
@@ -151,33 +157,41 @@ class FaultyBroker:
         job = request.headers.get("X-Broker-API-Request-Identity", "")
         body = await request.json()
         self._ledger.write("put", id=guid, job=job)
-        fault = self._draw(START_FAULTS)
-        match fault:
-            case "start: cut before":
-                return _cut(request)
-            case "start: 422 ConcurrencyError":
-                return web.json_response({"error": "ConcurrencyError", "description": "busy"}, status=422)
-            case "start: 429":
-                return web.json_response({"description": "too many requests"}, status=429)
-            case "start: 503 with Retry-After":
-                return web.json_response({"description": "back soon"}, status=503, headers=RETRY_AFTER)
-            case "start: slow":
-                await asyncio.sleep(SLOW_S)
+        kind = self._draw(START_FAULTS)
+        if (fault := await self._before(request, kind)) is not None:
+            return fault
         answer = self._begin_or_adopt(guid, request.match_info["instance"], job, body)
         backup = self._memory.backups.get(guid)
-        if backup is not None and backup.is_stubborn and answer.status < 300:
-            fault = self._rng.choice(["start: 500 after", "start: cut after", "start: malformed 2xx after"])
-        match fault:
-            case "start: timeout after":
-                await asyncio.sleep(HOLD_S)
-                return _cut(request)
-            case "start: 500 after":
-                return _error(500, "an error of the broker")
-            case "start: cut after":
-                return _cut(request)
-            case "start: malformed 2xx after":
-                return web.Response(status=self._rng.choice([200, 201, 202]), text='{"operation":')
-        return answer
+        if backup is not None and backup.is_stubborn and answer.status in SUCCESS:
+            kind = self._rng.choice(NOT_ADMITTED)
+        return await self._after(request, kind) or answer
+
+    async def _before(self, request: web.Request, kind: str) -> web.StreamResponse | None:
+        """What a fault answers before anything is done; None when the request goes its way."""
+        word = kind.partition(": ")[2]
+        if word in {"slow", "timeout"}:
+            await asyncio.sleep(SLOW_S if word == "slow" else HOLD_S)
+        if word in {"cut before", "cut", "timeout"}:
+            return _cut(request)
+        if word == "malformed":
+            return web.Response(text=self._rng.choice(MALFORMED), content_type="application/json")
+        if word in TOLD:
+            status, body, headers = TOLD[word]
+            return web.json_response(body, status=status, headers=headers)
+        return None
+
+    async def _after(self, request: web.Request, kind: str) -> web.StreamResponse | None:
+        """What a fault answers when the broker has done what it was asked to; None for the true answer."""
+        word = kind.partition(": ")[2]
+        if word == "timeout after":
+            await asyncio.sleep(HOLD_S)
+        if word in {"timeout after", "cut after"}:
+            return _cut(request)
+        if word == "500 after":
+            return web.json_response({"description": "an error of the broker"}, status=500)
+        if word == "malformed 2xx after":
+            return web.Response(status=self._rng.choice(SUCCESS), text='{"operation":')
+        return None
 
     def _begin_or_adopt(self, guid: str, instance: str, job: str, body: Mapping[str, Any]) -> web.Response:
         attributes = json.dumps([instance, *(body.get(key) for key in ("service_id", "plan_id", "parameters"))])
@@ -215,20 +229,8 @@ class FaultyBroker:
         )
 
     async def _poll(self, request: web.Request) -> web.StreamResponse:
-        match self._draw(POLL_FAULTS):
-            case "poll: cut":
-                return _cut(request)
-            case "poll: 500":
-                return _error(500, "an error of the broker")
-            case "poll: timeout":
-                await asyncio.sleep(HOLD_S)
-                return _cut(request)
-            case "poll: malformed":
-                return web.json_response(self._rng.choice([{"state": "wonderful"}, {}, [], "succeeded", None]))
-            case "poll: 404":
-                return web.json_response({}, status=404)
-            case "poll: slow":
-                await asyncio.sleep(SLOW_S)
+        if (fault := await self._before(request, self._draw(POLL_FAULTS))) is not None:
+            return fault
         backup = self._memory.backups.get(request.match_info["id"])
         state = backup.state(time.time()) if backup else "unknown"
         if state in {"gone", "unknown"}:
@@ -238,22 +240,11 @@ class FaultyBroker:
         return web.json_response({"state": "in progress" if state == "deleting" else state})
 
     async def _delete(self, request: web.Request) -> web.StreamResponse:
-        fault = self._draw(DELETE_FAULTS)
-        match fault:
-            case "delete: cut before":
-                return _cut(request)
-            case "delete: 429":
-                return web.json_response({"description": "too many requests"}, status=429, headers=RETRY_AFTER)
+        kind = self._draw(DELETE_FAULTS)
+        if (fault := await self._before(request, kind)) is not None:
+            return fault
         answer = self._bury(request.match_info["id"])
-        match fault:
-            case "delete: 500 after":
-                return _error(500, "an error of the broker")
-            case "delete: cut after":
-                return _cut(request)
-            case "delete: timeout after":
-                await asyncio.sleep(HOLD_S)
-                return _cut(request)
-        return answer
+        return await self._after(request, kind) or answer
 
     def _bury(self, guid: str) -> web.Response:
         now = time.time()
@@ -290,10 +281,6 @@ def _present(backup: Begun, now: float) -> dict[str, Any]:
         "trigger": "on_demand",
         **({"completed_at": int(backup.ends_at), "size_bytes": 4711} if state == "succeeded" else {}),
     }
-
-
-def _error(status: int, description: str) -> web.Response:
-    return web.json_response({"description": description}, status=status)
 
 
 def _cut(request: web.Request) -> web.StreamResponse:

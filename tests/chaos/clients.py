@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ENDED: Final = frozenset({"COMPLETE", "FAILED"})
 KNOWN: Final = frozenset({"PROCESSING", "POLLING"}) | ENDED
+#: Answers to a POST that will not change; 409 is none of them.
+REFUSALS: Final = frozenset({400, 401, 403, 404, 422})
 #: As patient as a person's client; a stack in trouble may take as long to answer.
 ANSWER_TIMEOUT_S: Final = 10
 POST_PAUSE_S: Final = 0.4
@@ -43,9 +45,14 @@ class Seen:
         return (self.location or "").rpartition("/")[2]
 
     @property
+    def is_over(self) -> bool:
+        """Whether there is nothing to wait for any more."""
+        return self.ended is not None or self.is_missing
+
+    @property
     def is_stuck(self) -> bool:
         """Whether it was not even accepted, or has not ended."""
-        return self.ended is None and not self.is_missing
+        return not self.is_over
 
 
 class Clients:
@@ -83,9 +90,7 @@ class Clients:
         started = time.monotonic()
         pause_s = self._spread_s / max(1, len(self.jobs))
         async with self._open() as self._session:
-            await asyncio.gather(
-                *(self._take(job, started + number * pause_s) for number, job in enumerate(self.jobs))
-            )
+            await asyncio.gather(*(self._take(job, started + number * pause_s) for number, job in enumerate(self.jobs)))
 
     async def look_again(self) -> None:
         """Look at every ended job once more: none may have changed."""
@@ -118,10 +123,14 @@ class Clients:
             started = time.monotonic()
             over_at = started + self._limit_s
             job.location = await self._post(job.instance, over_at)
-            while job.location and job.ended is None and not job.is_missing and time.monotonic() < over_at:
-                await self._look(job, job.location, over_at)
-                await asyncio.sleep(self._rng.uniform(0.5, 1) * LOOK_PAUSE_S if job.ended is None else 0)
+            if job.location:
+                await self._follow(job, job.location, over_at)
             job.took_s = time.monotonic() - started
+
+    async def _follow(self, job: Seen, url: str, over_at: float) -> None:
+        while not job.is_over and time.monotonic() < over_at:
+            await self._look(job, url, over_at)
+            await asyncio.sleep(self._rng.uniform(0.5, 1) * LOOK_PAUSE_S)
 
     async def _post(self, instance: str, over_at: float) -> str | None:
         """Where the job is; tried again for as long as the limit allows."""
@@ -134,6 +143,8 @@ class Clients:
                         return response.headers["Location"]
                     # 409: a POST of ours whose answer was lost made a job, which is open.
                     self.unknown_posts += response.status >= 500
+                    if response.status in REFUSALS:
+                        return None
             except aiohttp.ClientConnectorError:
                 self.answers["POST refused"] += 1
             except (aiohttp.ClientError, TimeoutError, OSError):

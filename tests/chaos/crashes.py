@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STATES: Final = (JobState.START, JobState.POLL)
-COMBINATIONS: Final = tuple((point.value, state.value) for state in STATES for point in Point)
+DIES: Final = "dies"
+FREEZES: Final = "freezes"
+#: What happens, where, in which state. A worker that freezes with an answer in its hand writes late when it wakes; one
+#: that freezes before a start sends it late.
+Place = tuple[str, str, str]
+PLACES: Final[tuple[Place, ...]] = (
+    *((DIES, point.value, state.value) for state in STATES for point in Point),
+    *((FREEZES, Point.BEFORE_RECORD.value, state.value) for state in STATES),
+    (FREEZES, Point.BEFORE_CALL.value, JobState.START.value),
+)
 NTH_MAX: Final = 4
 VARIABLE: Final = "CHAOS_CRASH"
 FILE_VARIABLE: Final = "CHAOS_CRASH_FILE"
@@ -23,8 +32,9 @@ FILE_VARIABLE: Final = "CHAOS_CRASH_FILE"
 
 @dataclass(frozen=True)
 class Crash:
-    """Die the `nth` time that a worker comes to `point` with a job in `state`."""
+    """What a worker shall do to itself the `nth` time that it comes to `point` with a job in `state`."""
 
+    act: str
     point: str
     state: str
     nth: int
@@ -33,22 +43,36 @@ class Crash:
         """For an environment variable."""
         return json.dumps(asdict(self))
 
+    def __str__(self) -> str:
+        return f"worker {self.act} {self.point} ({self.state}), time {self.nth}"
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A worker's last words before it did it."""
+
+    act: str
+    point: str
+    state: str
+    pid: int
+    at: float  #: Unix seconds
+    job: str
+
 
 class CrashPlan:
-    """Hands crashes to workers, one each, until every combination was hit `rounds` times."""
+    """Hands crashes to workers, one each, until every place was hit `rounds` times."""
 
     def __init__(self, rng: random.Random, rounds: int, file: Path) -> None:
         self.file = file
         self._waiting: deque[Crash] = deque()
         for _ in range(rounds):
-            shuffled = rng.sample(COMBINATIONS, len(COMBINATIONS))
-            self._waiting.extend(Crash(point, state, rng.randint(1, NTH_MAX)) for point, state in shuffled)
+            self._waiting.extend(Crash(*place, rng.randint(1, NTH_MAX)) for place in rng.sample(PLACES, len(PLACES)))
         self._given: dict[int, Crash] = {}
 
     @property
     def text(self) -> list[str]:
         """The plan, for the report."""
-        return [f"{crash.point} / {crash.state}, time {crash.nth}" for crash in self._waiting]
+        return [str(crash) for crash in self._waiting]
 
     def next(self) -> Crash | None:
         """What the next worker shall do."""
@@ -62,19 +86,19 @@ class CrashPlan:
     def died(self, pid: int) -> None:
         """A worker is gone. If something else was quicker, its crash is left for another one."""
         crash = self._given.pop(pid, None)
-        if crash is not None and pid not in {line["pid"] for line in self._lines()}:
+        if crash is not None and pid not in {hit.pid for hit in self.hits()}:
             self._waiting.appendleft(crash)
 
-    def hits(self) -> Counter[tuple[str, str]]:
-        """How often each combination was hit; all of them are in it."""
-        hits = Counter(dict.fromkeys(COMBINATIONS, 0))
-        hits.update((line["point"], line["state"]) for line in self._lines())
-        return hits
+    def frozen_since(self) -> dict[int, float]:
+        """Workers that froze themselves, by process id, with the time in Unix seconds; awake ones too."""
+        return {hit.pid: hit.at for hit in self.hits() if hit.act == FREEZES}
 
-    def times(self) -> list[float]:
-        """When workers died in this way, in Unix seconds."""
-        return [line["at"] for line in self._lines()]
-
-    def _lines(self) -> list[dict[str, object]]:
+    def hits(self) -> list[Hit]:
+        """What workers did to themselves so far."""
         text = self.file.read_text(encoding="utf-8") if self.file.exists() else ""
-        return [json.loads(line) for line in text.splitlines()]
+        return [Hit(**json.loads(line)) for line in text.splitlines()]
+
+    def counts(self) -> dict[str, int]:
+        """How often each place was hit; all of them are in it."""
+        hits = Counter((hit.act, hit.point, hit.state) for hit in self.hits())
+        return {f"{act} {point} ({state})": hits[act, point, state] for act, point, state in PLACES}

@@ -7,6 +7,7 @@ import random
 import shutil
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,79 +16,103 @@ import psycopg
 from deploy.local.signals import Stopped, stops_raise
 from tests.chaos.clients import Clients
 from tests.chaos.crashes import CrashPlan
-from tests.chaos.faults import Injector, plan_faults
+from tests.chaos.faults import Kind, plan_faults
+from tests.chaos.injector import Injector
 from tests.chaos.ledger import read_ledger
-from tests.chaos.report import Report, by_count, percentile, recovery_times
+from tests.chaos.report import Report, by_count, percentile, recovery_times, say
 from tests.chaos.stack import ChaosStack
-from tests.chaos.verdict import count_ends, count_open, judge_clients, judge_stack, read_step_times
+from tests.chaos.verdict import (
+    count_clean_ups,
+    count_ends,
+    count_open,
+    judge_clients,
+    judge_stack,
+    read_step_times,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-JOBS_PER_S: Final = 4.0
-SPREAD_MIN_S: Final = 16.0
 JOBS_PER_INSTANCE: Final = 4
 JOBS_PER_CRASH_ROUND: Final = 150
 OPEN_LOOK_PAUSE_S: Final = 0.5
 SIGNAL_EXIT_BASE: Final = 128
 
 
-def run_local(
-    *, jobs: int, workers: int, seed: int, limit_s: float, broker_rate: float, json_file: Path | None, keep: bool
-) -> int:
+@dataclass(frozen=True)
+class LocalRun:
+    """What a run is made of. The same seed gives the same schedule; what meets what, the moment decides."""
+
+    seed: int
+    jobs: int
+    workers: int
+    limit_s: float  #: for one job, from its first POST to its end
+    spread_s: float  #: over which POSTs and faults are spread
+    broker_rate: float = 1.0  #: how often the broker misbehaves, as a multiple
+
+
+def run_local(run: LocalRun, *, json_file: Path | None, keeps: bool) -> int:
     """Run it, print the report, and return the exit code: 0 only when nothing is wrong."""
     home = Path(tempfile.mkdtemp(prefix="safekeep-chaos-"))
     try:
         with stops_raise():
-            report = _run(home, jobs=jobs, workers=workers, seed=seed, limit_s=limit_s, broker_rate=broker_rate)
+            report = _run(run, home)
     except Stopped as stopped:
-        print(f"stopped by {stopped}; everything that was started has been stopped", flush=True)
+        say(f"stopped by {stopped}; everything that was started has been stopped")
         return SIGNAL_EXIT_BASE + stopped.number
     finally:
-        if keep:
-            print(f"logs and data are kept in {home}", flush=True)
+        if keeps:
+            say(f"logs and data are kept in {home}")
         else:
             shutil.rmtree(home, ignore_errors=True)
-    print(report.to_text(), flush=True)
-    if json_file is not None:
-        report.write_json(json_file)
-    return 0 if report.is_good else 1
+    return report.publish(json_file)
 
 
-def _run(home: Path, *, jobs: int, workers: int, seed: int, limit_s: float, broker_rate: float) -> Report:
+def _run(run: LocalRun, home: Path) -> Report:
     started = time.monotonic()
-    report = Report(seed)
-    rounds = max(1, jobs // JOBS_PER_CRASH_ROUND)
-    crashes = CrashPlan(random.Random(f"crashes {seed}"), rounds, home / "crashes.jsonl")
-    spread_s = max(SPREAD_MIN_S, jobs / JOBS_PER_S)
-    plan = plan_faults(seed, spread_s)
-    report.schedule = [*map(str, plan), *(f"worker dies at {text}" for text in crashes.text)]
-    instances = [f"chaos-{number}" for number in range(1, max(1, jobs // JOBS_PER_INSTANCE) + 1)]
+    rounds = max(1, run.jobs // JOBS_PER_CRASH_ROUND)
+    crashes = CrashPlan(random.Random(f"crashes {run.seed}"), rounds, home / "crashes.jsonl")
+    plan = plan_faults(run.seed, run.spread_s)
+    report = Report(run.seed, schedule=[*map(str, plan), *crashes.text])
+    instances = [f"chaos-{number}" for number in range(1, max(1, run.jobs // JOBS_PER_INSTANCE) + 1)]
     stack = ChaosStack(
-        home, workers=workers, instances=instances, seed=seed, broker_rate=broker_rate, crashes=crashes
+        home,
+        workers=run.workers,
+        instances=instances,
+        seed=run.seed,
+        broker_rate=run.broker_rate,
+        crashes=crashes,
     )
     with stack:
-        print(f"seed {seed}: the stack is up after {time.monotonic() - started:.1f} s", flush=True)
+        say(f"seed {run.seed}: the stack is up after {time.monotonic() - started:.1f} s")
         clients = Clients(
-            stack.api_url, stack.token, instances, count=jobs, spread_s=spread_s, limit_s=limit_s, seed=seed
+            stack.api_url,
+            stack.token,
+            instances,
+            count=run.jobs,
+            spread_s=run.spread_s,
+            limit_s=run.limit_s,
+            seed=run.seed,
         )
-        injector = Injector(stack, clients, plan, seed)
-        injector.run(_is_over(stack.network.submit(clients.run()), stack, limit_s))
-        print(f"{len(clients.jobs)} jobs followed, {time.monotonic() - started:.0f} s; judging", flush=True)
+        injector = Injector(stack, clients, plan, crashes, seed=run.seed)
+        injector.run(_is_over(stack.network.submit(clients.run()), stack, run.limit_s))
+        say(f"everything has ended, or had its time, after {time.monotonic() - started:.0f} s; judging")
         stack.network.submit(clients.look_again()).result()
         memory = read_ledger(stack.ledger)
         judge_clients(report.verdict, clients.jobs)
         judge_stack(report.verdict, clients.jobs, clients.unknown_posts, stack.database_url, memory)
         steps = read_step_times(stack.database_url)
-    recoveries = recovery_times([*injector.times, *crashes.times()], steps)
-    hits = crashes.hits()
-    report.not_hit = [f"{point} / {state}" for (point, state), count in hits.items() if not count]
+        clean_ups = count_clean_ups(stack.database_url)
+    recoveries = recovery_times([*injector.times, *(hit.at for hit in crashes.hits())], steps)
+    report.not_done = [place for place, count in crashes.counts().items() if not count]
+    report.not_done += [kind.value for kind in Kind if not injector.injected[kind]]
     report.facts = {
         "jobs by end": by_count(count_ends(clients.jobs)),
-        "faults from outside": by_count({kind.value: count for kind, count in injector.injected.items()}),
+        "clean-ups by end": by_count(clean_ups),
+        "faults from outside": by_count(injector.injected),
         "faults of the broker": by_count(memory.faults),
-        "crashes inside a step (point / state)": {f"{point} / {state}": n for (point, state), n in hits.items()},
+        "crashes inside a step": crashes.counts(),
         "answers to clients": by_count(clients.answers),
         "POSTs without an answer": clients.unknown_posts,
         "starts adopted": sum(count > 1 and guid in memory.backups for guid, count in memory.puts.items()),

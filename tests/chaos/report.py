@@ -25,12 +25,12 @@ class Report:
     verdict: Verdict = field(default_factory=Verdict)
     facts: dict[str, Any] = field(default_factory=dict)
     schedule: list[str] = field(default_factory=list)
-    not_hit: list[str] = field(default_factory=list)  #: crash points that no worker came to
+    not_done: list[str] = field(default_factory=list)  #: what was to be injected, and was not
 
     @property
     def is_good(self) -> bool:
         """Whether the run proves what it is for."""
-        return self.verdict.is_good and not self.not_hit
+        return self.verdict.is_good and not self.not_done
 
     def to_text(self) -> str:
         """For people."""
@@ -46,10 +46,17 @@ class Report:
         if self.verdict.left_at_broker:
             count = len(self.verdict.left_at_broker)
             lines += [f"left at the broker by failed jobs, since nothing cleans up yet: {count}"]
-        if self.not_hit:
-            lines += ["crash points never hit", *_some(self.not_hit)]
+        if self.not_done:
+            lines += ["to be injected, and was not", *_some(self.not_done)]
         judgement = "nothing lost, stuck, doubled or contradicting" if self.is_good else "NOT GOOD"
         return "\n".join([*lines, "", f"{judgement} (seed {self.seed})"])
+
+    def publish(self, json_file: Path | None) -> int:
+        """Print it, write it where wanted, and return the exit code."""
+        say(self.to_text())
+        if json_file is not None:
+            self.write_json(json_file)
+        return 0 if self.is_good else 1
 
     def write_json(self, file: Path) -> None:
         """For machines: all of it, nothing cut off."""
@@ -58,11 +65,16 @@ class Report:
             "is_good": self.is_good,
             **{kind.value: texts for kind, texts in self.verdict.found.items()},
             "left at the broker": self.verdict.left_at_broker,
-            "crash points never hit": self.not_hit,
+            "not injected": self.not_done,
             **self.facts,
             "schedule": self.schedule,
         }
         file.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal, at once."""
+    print(text, flush=True)  # noqa: T201 - it is a program
 
 
 def _some(texts: Sequence[str]) -> list[str]:

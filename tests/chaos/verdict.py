@@ -1,4 +1,4 @@
-"""Whether anything was lost, stuck, doubled or contradicting: what clients saw, what the database has, what the broker has.
+"""Whether anything was lost, stuck, doubled or contradicting: what clients saw, what database and broker have.
 
 Three witnesses that do not know each other: the clients know the public API, the database its rows, and the broker's
 ledger is the only one that says what was really begun.
@@ -32,6 +32,7 @@ select jobs.guid::text, jobs.operation, jobs.state, jobs.resource_guid::text, jo
 from jobs left join backups on backups.guid = jobs.resource_guid
 """
 OPEN: Final = "select count(*) as open from jobs where completed_at is null"
+CLEAN_UPS: Final = "select state, count(*) as count from jobs where operation = %s group by state"
 STEPS: Final = "select extract(epoch from recorded_at)::float8 as at from job_steps order by recorded_at"
 
 
@@ -64,6 +65,11 @@ class Verdict:
 def count_open(database_url: str) -> int:
     """How many jobs have not ended, clean-ups included."""
     return int(rows(database_url, OPEN)[0]["open"])
+
+
+def count_clean_ups(database_url: str) -> Counter[str]:
+    """Clean-up jobs by their state."""
+    return Counter({row["state"]: row["count"] for row in rows(database_url, CLEAN_UPS, CLEAN_UP)})
 
 
 def read_step_times(database_url: str) -> list[float]:

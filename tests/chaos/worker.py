@@ -1,4 +1,4 @@
-"""A worker that kills itself inside a step, at the place that it was told; otherwise a worker like every other."""
+"""A worker that kills or freezes itself inside a step, where it was told to; otherwise a worker like every other."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from deploy.cli.worker import run_worker_process
 from shared.settings import load_settings
-from tests.chaos.crashes import FILE_VARIABLE, VARIABLE
+from tests.chaos.crashes import DIES, FILE_VARIABLE, VARIABLE, Hit
 from worker.hooks import pass_by
 
 if TYPE_CHECKING:
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
     from worker.hooks import Hook, Point
 
 
-def dying_hook(told: str, file: str) -> Hook:
-    """A hook that ends the process with SIGKILL as `told` says, after it has left a line in `file`."""
+def crashing_hook(told: str, file: str) -> Hook:
+    """A hook that kills or stops the process as `told` says, once, after it has left a line in `file`."""
     crash = json.loads(told)
     left = int(crash["nth"])
 
@@ -29,13 +31,13 @@ def dying_hook(told: str, file: str) -> Hook:
         if (point.value, claim.state.value) != (crash["point"], crash["state"]):
             return
         left -= 1
-        if left > 0:
+        if left != 0:
             return
-        facts = {"pid": os.getpid(), "job": str(claim.job_guid), "fence": claim.fence, "at": time.time()}
-        line = json.dumps({"point": point.value, "state": claim.state.value, **facts})
+        hit = Hit(crash["act"], point.value, claim.state.value, os.getpid(), time.time(), str(claim.job_guid))
         with open(file, "ab", buffering=0) as output:  # noqa: PTH123 - one write, so that no line is ever in two pieces
-            output.write(line.encode() + b"\n")
-        os.kill(os.getpid(), signal.SIGKILL)
+            output.write(json.dumps(asdict(hit)).encode() + b"\n")
+        # To this thread: a signal to the process may reach another one first, and this one would go on for a moment.
+        signal.pthread_kill(threading.get_ident(), signal.SIGKILL if crash["act"] == DIES else signal.SIGSTOP)
 
     return hook
 
@@ -43,7 +45,7 @@ def dying_hook(told: str, file: str) -> Hook:
 def main() -> int:
     """Work until stopped, or until the place has come."""
     told = os.environ.get(VARIABLE)
-    hook = dying_hook(told, os.environ[FILE_VARIABLE]) if told else pass_by
+    hook = crashing_hook(told, os.environ[FILE_VARIABLE]) if told else pass_by
     return run_worker_process(load_settings(), hook)
 
 
