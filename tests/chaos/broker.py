@@ -12,6 +12,7 @@ import json
 import os
 import random
 import time
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -291,20 +292,21 @@ def _cut(request: web.Request) -> web.StreamResponse:
 
 def main() -> None:
     """Serve until SIGTERM, with what the stack put into the environment."""
-    broker = FaultyBroker(
-        Ledger(Path(os.environ["CHAOS_BROKER_LEDGER"])),
-        random.Random(os.environ["CHAOS_BROKER_SEED"]),
-        rate=float(os.environ["CHAOS_BROKER_RATE"]),
-        password=os.environ["CHAOS_BROKER_PASSWORD"],
-    )
-    web.run_app(
-        broker.application(),
-        host="127.0.0.1",
-        port=int(os.environ["CHAOS_BROKER_PORT"]),
-        print=None,
-        access_log=None,
-        shutdown_timeout=0.1,
-    )
+    with closing(Ledger(Path(os.environ["CHAOS_BROKER_LEDGER"]))) as ledger:
+        broker = FaultyBroker(
+            ledger,
+            random.Random(os.environ["CHAOS_BROKER_SEED"]),
+            rate=float(os.environ["CHAOS_BROKER_RATE"]),
+            password=os.environ["CHAOS_BROKER_PASSWORD"],
+        )
+        web.run_app(
+            broker.application(),
+            host="127.0.0.1",
+            port=int(os.environ["CHAOS_BROKER_PORT"]),
+            print=None,
+            access_log=None,
+            shutdown_timeout=0.1,
+        )
 
 
 if __name__ == "__main__":

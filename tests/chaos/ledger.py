@@ -86,7 +86,7 @@ def read_ledger(file: Path) -> Memory:
 
 
 class Ledger:
-    """Writes to the file, and keeps what it adds up to at hand. One process at a time."""
+    """Writes to the file, and keeps what it adds up to at hand. One process at a time; close it at the end."""
 
     def __init__(self, file: Path) -> None:
         self.memory = read_ledger(file)
@@ -99,3 +99,7 @@ class Ledger:
         line = {"at": round(time.time(), 4), "event": event, **facts}
         self._file.write(json.dumps(line).encode() + b"\n")
         self.memory.take(line)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
