@@ -8,6 +8,7 @@ import random
 import signal
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -58,10 +59,12 @@ class Injector:
             self._put(fault.at_s, fault, is_begin=True)
         self._hints = CeleryHints(stack.settings)
         self._late_hints = CeleryHints(stack.settings.model_copy(update={"hint_interval_s": 0.001}))
+        self._sending = ThreadPoolExecutor(1, thread_name_prefix="hints")
         self._kept: list[Hint] = []
         self._actions = self._table()
         self.injected: Counter[Kind] = Counter()
         self.times: list[float] = []  #: when each began, in Unix seconds
+        self.late_s = 0.0  #: the longest that one began after its time; more than a few seconds spoil the schedule
 
     def run(self, is_over: Callable[[], bool]) -> None:
         """Go through the plan until `is_over`, which is asked again and again; then everything is whole again."""
@@ -78,6 +81,7 @@ class Injector:
         while self._crashes.frozen_since().keys() - self._awake:
             self._wake_frozen()
             time.sleep(TICK_S)
+        self._sending.shutdown(cancel_futures=True)
 
     def _act(self, fault: Fault, now_s: float, *, is_begin: bool) -> None:
         begin, end = self._actions[fault.kind]
@@ -88,6 +92,7 @@ class Injector:
             self._put(now_s + TICK_S, fault, is_begin=True)
         else:
             self.times.append(time.time())
+            self.late_s = max(self.late_s, now_s - fault.at_s)
             self.injected[fault.kind] += 1
             begin(fault)
             if fault.kind in LASTS_S:
@@ -177,9 +182,14 @@ class Injector:
             self._send(self._hints, replace(hint, job_guids=("", "no guid", "\0", str(uuid4()))))
 
     def _send(self, sender: CeleryHints, *hints: Hint) -> None:
+        """Send from a thread of its own: it takes seconds while the queue is frozen, which only this thread can end."""
         for hint in hints:
-            with suppress(HintError):  # the queue is away, by another fault
-                sender.send(hint)
+            self._sending.submit(_try_to_send, sender, hint)
+
+
+def _try_to_send(sender: CeleryHints, hint: Hint) -> None:
+    with suppress(HintError):  # the queue is away, by another fault
+        sender.send(hint)
 
 
 def _part(fault: Fault) -> str:

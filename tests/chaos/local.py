@@ -110,6 +110,7 @@ def _run(run: LocalRun, home: Path) -> Report:
     report.facts = {
         "jobs by end": by_count(count_ends(clients.jobs)),
         "clean-ups by end": by_count(clean_ups),
+        "longest delay of a fault, s": round(injector.late_s, 1),
         "faults from outside": by_count(injector.injected),
         "faults of the broker": by_count(memory.faults),
         "crashes inside a step": crashes.counts(),

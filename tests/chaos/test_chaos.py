@@ -232,6 +232,12 @@ def test_it_tells_lost_from_stuck() -> None:
     }
 
 
+def test_it_notices_two_posts_with_one_job() -> None:
+    verdict = Verdict()
+    judge_clients(verdict, [Seen("i", "http://host/v3/jobs/1", "COMPLETE", {})] * 2)
+    assert len(verdict.found[Wrong.LOST]) == 1
+
+
 def test_it_keeps_the_ledger_over_a_kill_in_the_middle_of_a_line(tmp_path: Path) -> None:
     file = tmp_path / "ledger.jsonl"
     backup = Begun("b-1", "i-1", "j-1", "{}", begun_at=0.0, ends_at=10.0, outcome="succeeded")

@@ -86,6 +86,8 @@ def judge_clients(verdict: Verdict, seen: Sequence[Seen]) -> None:
         elif job.is_stuck:
             verdict.add(Wrong.STUCK, f"{name} was last seen {job.state or 'not accepted'} after {job.took_s:.0f} s")
         verdict.add(Wrong.CONTRADICTING, *(f"{name} {problem}" for problem in job.problems))
+    shared = (guid for guid, count in Counter(job.guid for job in seen if job.guid).items() if count > 1)
+    verdict.add(Wrong.LOST, *(f"job {guid} was the answer to more than one POST" for guid in shared))
 
 
 def judge_stack(verdict: Verdict, seen: Sequence[Seen], unknown_posts: int, database_url: str, memory: Memory) -> None:
