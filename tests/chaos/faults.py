@@ -23,6 +23,7 @@ class Kind(StrEnum):
     FLUSH_QUEUE = "FLUSHALL of the queue"
     KILL_QUEUE = "SIGKILL of the queue"
     FREEZE_QUEUE = "SIGSTOP of the queue"
+    JUNK_QUEUE = "junk in the queue"
     CRASH_POSTGRES = "crash of PostgreSQL"
     CUT_POSTGRES = "connections to PostgreSQL cut"
     CUT_QUEUE = "connections to the queue cut"

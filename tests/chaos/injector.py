@@ -20,7 +20,7 @@ import redis
 from shared.errors import HintError
 from shared.records import Hint
 from tests.chaos.faults import LASTS_S, Fault, Kind
-from tests.chaos.stack import LEASE_S
+from tests.chaos.stack import LEASE_S, QUEUE_PREFIX
 from worker.celery_app import QUEUES, CeleryHints
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 TICK_S: Final = 0.1
 DELAY_S: Final = (0.05, 0.4)
 HINT_COPIES: Final = 3
+JUNK: Final = ("junk", "{}", "null", '{"body": "!!", "headers": {}, "properties": {}}')
 HINTED_JOBS: Final = 20
 #: How long a worker sleeps that froze itself: until another one has certainly taken over.
 FROZEN_S: Final = LEASE_S + 1.5
@@ -133,6 +134,7 @@ class Injector:
                 lambda _: stack.valkey.signal(signal.SIGSTOP),
                 lambda _: stack.valkey.signal(signal.SIGCONT),
             ),
+            Kind.JUNK_QUEUE: (self._push_junk, None),
             Kind.CRASH_POSTGRES: (lambda _: stack.postgres.crash(), lambda _: stack.postgres.start()),
             Kind.CUT_POSTGRES: (lambda fault: self._proxy(fault).cut(), None),
             Kind.CUT_QUEUE: (lambda fault: self._proxy(fault).cut(), None),
@@ -150,6 +152,11 @@ class Injector:
     def _flush(self) -> None:
         with redis.Redis.from_url(self._stack.valkey.url(), socket_timeout=5) as queue:
             queue.flushall()
+
+    def _push_junk(self, fault: Fault) -> None:
+        """What no client of Celery would send; a worker may end over it, and another one must go on."""
+        with redis.Redis.from_url(self._stack.valkey.url(), socket_timeout=5) as queue:
+            queue.lpush(f"{QUEUE_PREFIX}{QUEUES[fault.place % len(QUEUES)]}", JUNK[fault.place % len(JUNK)])
 
     def _refuse(self, fault: Fault, *, is_on: bool) -> None:
         self._proxy(fault).refuses = is_on

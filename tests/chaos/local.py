@@ -119,6 +119,7 @@ def _run(run: LocalRun, home: Path) -> Report:
         "starts adopted": sum(count > 1 and guid in memory.backups for guid, count in memory.puts.items()),
         "late writes fenced off": _count_lines(home, "late step, fenced off"),
         "worker processes in all": stack.worker_starts,
+        "ends of workers": by_count(stack.worker_ends),
         "recovery p50, s": round(percentile(recoveries, 0.5), 2),
         "recovery p99, s": round(percentile(recoveries, 0.99), 2),
         "total time, s": round(time.monotonic() - started, 1),

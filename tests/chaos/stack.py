@@ -11,6 +11,7 @@ import os
 import secrets
 import signal
 import sys
+from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Self
 from urllib.error import URLError
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 START_TIMEOUT_S: Final = 60
 TOKEN_LIFETIME_S: Final = 24 * 3600
 DEVELOPER: Final = "chaos-developer"
+QUEUE_PREFIX: Final = "chaos:"
 LEASE_S: Final = 3.0
 #: Recovery is a matter of leases and intervals; short ones show it in seconds. The deadline ends what never ends.
 SHORT: Final = {
@@ -74,6 +76,7 @@ class ChaosStack:
         self.environment: dict[str, str] = {}
         self.api_url = f"http://127.0.0.1:{free_port()}"
         self.worker_starts = 0
+        self.worker_ends: Counter[str] = Counter()  #: by exit code
         self._worker_count = workers
         self._seed = seed
         self._broker_rate = broker_rate
@@ -122,6 +125,7 @@ class ChaosStack:
         """Start a new worker in the place of each that has ended."""
         for place, worker in enumerate(self.workers):
             if worker.exit_code is not None:
+                self.worker_ends[f"exit code {worker.exit_code}"] += 1
                 self._crashes.died(worker.pid)
                 self._start_worker(place)
 
@@ -177,7 +181,7 @@ class ChaosStack:
             "ENVIRONMENT": "development",
             "DATABASE_URL": self._through("postgres", self.postgres.url(), self.postgres.port),
             "QUEUE_URL": self._through("queue", self.valkey.url(), self.valkey.port),
-            "QUEUE_PREFIX": "chaos:",
+            "QUEUE_PREFIX": QUEUE_PREFIX,
             "SECRET_KEYS": generate_key(),
             "TOKEN_KEY": secrets.token_hex(32),
             "EXTERNAL_URL": self.api_url,
