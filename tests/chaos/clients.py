@@ -86,11 +86,21 @@ class Clients:
         return [job.guid for job in list(self.jobs) if job.location and job.ended is None]
 
     async def run(self) -> None:
-        """Post and follow all of them, and look at each once more at the very end."""
+        """Post and follow all of them."""
+        await self._take_all(self.jobs, self._spread_s)
+
+    async def run_more(self, count: int) -> None:
+        """Post and follow `count` more, at once."""
+        instances = list(self._free)
+        more = [Seen(instances[number % len(instances)]) for number in range(count)]
+        self.jobs += more
+        await self._take_all(more, 0)
+
+    async def _take_all(self, jobs: Sequence[Seen], spread_s: float) -> None:
         started = time.monotonic()
-        pause_s = self._spread_s / max(1, len(self.jobs))
+        pause_s = spread_s / max(1, len(jobs))
         async with self._open() as self._session:
-            await asyncio.gather(*(self._take(job, started + number * pause_s) for number, job in enumerate(self.jobs)))
+            await asyncio.gather(*(self._take(job, started + number * pause_s) for number, job in enumerate(jobs)))
 
     async def look_again(self) -> None:
         """Look at every ended job once more: none may have changed."""

@@ -25,7 +25,7 @@ PLACES: Final[tuple[Place, ...]] = (
     *((FREEZES, Point.BEFORE_RECORD.value, state.value) for state in STATES),
     (FREEZES, Point.BEFORE_CALL.value, JobState.START.value),
 )
-NTH_MAX: Final = 4
+NTH_MAX: Final = 3
 VARIABLE: Final = "CHAOS_CRASH"
 FILE_VARIABLE: Final = "CHAOS_CRASH_FILE"
 
@@ -38,10 +38,6 @@ class Crash:
     point: str
     state: str
     nth: int
-
-    def to_text(self) -> str:
-        """For an environment variable."""
-        return json.dumps(asdict(self))
 
     def __str__(self) -> str:
         return f"worker {self.act} {self.point} ({self.state}), time {self.nth}"
@@ -59,39 +55,50 @@ class Hit:
     job: str
 
 
+def to_text(crashes: tuple[Crash, ...]) -> str:
+    """What a worker shall do to itself, one after the other, for an environment variable."""
+    return json.dumps([asdict(crash) for crash in crashes])
+
+
+def from_text(text: str) -> tuple[Crash, ...]:
+    """The other way round."""
+    return tuple(Crash(**crash) for crash in json.loads(text))
+
+
 class CrashPlan:
-    """Hands crashes to workers, one each, until every place was hit `rounds` times."""
+    """Hands crashes to workers until every place was hit `rounds` times: to each some to live through, and a death."""
 
     def __init__(self, rng: random.Random, rounds: int, file: Path) -> None:
         self.file = file
         self._waiting: deque[Crash] = deque()
         for _ in range(rounds):
             self._waiting.extend(Crash(*place, rng.randint(1, NTH_MAX)) for place in rng.sample(PLACES, len(PLACES)))
-        self._given: dict[int, Crash] = {}
+        self._given: dict[int, tuple[Crash, ...]] = {}
 
     @property
     def text(self) -> list[str]:
         """The plan, for the report."""
         return [str(crash) for crash in self._waiting]
 
-    def next(self) -> Crash | None:
-        """What the next worker shall do."""
-        return self._waiting.popleft() if self._waiting else None
+    def next(self) -> tuple[Crash, ...]:
+        """What the next worker shall do to itself; nothing once the plan is used up."""
+        crashes: list[Crash] = []
+        while self._waiting and DIES not in {crash.act for crash in crashes}:
+            crashes.append(self._waiting.popleft())
+        return tuple(crashes)
 
-    def given(self, pid: int, crash: Crash | None) -> None:
-        """Remember that the worker `pid` was told to die in this way."""
-        if crash is not None:
-            self._given[pid] = crash
+    def given(self, pid: int, crashes: tuple[Crash, ...]) -> None:
+        """Remember what the worker `pid` was told."""
+        self._given[pid] = crashes
 
     def died(self, pid: int) -> None:
-        """A worker is gone. If something else was quicker, its crash is left for another one."""
-        crash = self._given.pop(pid, None)
-        if crash is not None and pid not in {hit.pid for hit in self.hits()}:
-            self._waiting.appendleft(crash)
+        """A worker is gone. What it had not come to, because something else was quicker, is left for another one."""
+        done = sum(hit.pid == pid for hit in self.hits())
+        self._waiting.extendleft(reversed(self._given.pop(pid, ())[done:]))
 
-    def frozen_since(self) -> dict[int, float]:
-        """Workers that froze themselves, by process id, with the time in Unix seconds; awake ones too."""
-        return {hit.pid: hit.at for hit in self.hits() if hit.act == FREEZES}
+    def frozen(self) -> set[tuple[int, float]]:
+        """Process ids of workers that froze themselves, each with the time in Unix seconds; awake ones too."""
+        return {(hit.pid, hit.at) for hit in self.hits() if hit.act == FREEZES}
 
     def hits(self) -> list[Hit]:
         """What workers did to themselves so far."""

@@ -52,7 +52,7 @@ class Injector:
         self._stack = stack
         self._clients = clients
         self._crashes = crashes
-        self._awake: set[int] = set()
+        self._awake: set[tuple[int, float]] = set()
         self._rng = random.Random(f"hints {seed}")
         self._order = itertools.count()
         self._agenda: list[tuple[float, int, Fault, bool]] = []
@@ -79,8 +79,7 @@ class Injector:
                 continue
             _, _, fault, is_begin = heapq.heappop(self._agenda)
             self._act(fault, now_s, is_begin=is_begin)
-        while self._crashes.frozen_since().keys() - self._awake:
-            self._wake_frozen()
+        while not self._wake_frozen():
             time.sleep(TICK_S)
         self._sending.shutdown(cancel_futures=True)
 
@@ -109,13 +108,16 @@ class Injector:
             not is_begin and _part(other) == part for _, _, other, is_begin in self._agenda
         )
 
-    def _wake_frozen(self) -> None:
-        for pid, since in self._crashes.frozen_since().items():
-            if pid not in self._awake and time.time() - since > FROZEN_S:
-                self._awake.add(pid)
+    def _wake_frozen(self) -> bool:
+        """Wake the workers whose time has come; whether none sleeps."""
+        sleeping = self._crashes.frozen() - self._awake
+        for pid, since in sleeping:
+            if time.time() - since > FROZEN_S:
+                self._awake.add((pid, since))
                 for worker in self._stack.workers:
                     if worker.pid == pid:
                         worker.signal(signal.SIGCONT)
+        return not sleeping
 
     def _table(self) -> dict[Kind, tuple[Action, Action | None]]:
         """How each fault begins, and how it ends."""

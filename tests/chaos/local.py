@@ -32,11 +32,12 @@ from tests.chaos.verdict import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
 JOBS_PER_INSTANCE: Final = 4
 JOBS_PER_CRASH_ROUND: Final = 150
 OPEN_LOOK_PAUSE_S: Final = 0.5
+MORE_JOBS: Final = 10
+MORE_ROUNDS: Final = 10
 SIGNAL_EXIT_BASE: Final = 128
 
 
@@ -96,7 +97,7 @@ def _run(run: LocalRun, home: Path) -> Report:
             seed=run.seed,
         )
         injector = Injector(stack, clients, plan, crashes, seed=run.seed)
-        injector.run(_is_over(stack.network.submit(clients.run()), stack, run.limit_s))
+        injector.run(_is_over(stack, clients, crashes, run.limit_s))
         say(f"everything has ended, or had its time, after {time.monotonic() - started:.0f} s; judging")
         stack.network.submit(clients.look_again()).result()
         memory = read_ledger(stack.ledger)
@@ -127,15 +128,24 @@ def _run(run: LocalRun, home: Path) -> Report:
     return report
 
 
-def _is_over(clients: Future[None], stack: ChaosStack, limit_s: float) -> Callable[[], bool]:
-    """Whether all clients are through, and every job has ended that they know nothing of, such as clean-ups."""
-    look_at, give_up_at = 0.0, float("inf")
+def _is_over(stack: ChaosStack, clients: Clients, crashes: CrashPlan, limit_s: float) -> Callable[[], bool]:
+    """Starts the clients, and says whether they are through and every job has ended that they know nothing of.
+
+    Clean-ups are such jobs, and those of a POST whose answer was lost. When places in a step are left that no worker
+    came to, clients post some more.
+    """
+    following = stack.network.submit(clients.run())
+    look_at, give_up_at, more_left = 0.0, float("inf"), MORE_ROUNDS
 
     def is_over() -> bool:
-        nonlocal look_at, give_up_at
-        if not clients.done():
+        nonlocal following, look_at, give_up_at, more_left
+        if not following.done():
             return False
-        clients.result()
+        following.result()
+        if more_left and not all(crashes.counts().values()):
+            more_left -= 1
+            following = stack.network.submit(clients.run_more(MORE_JOBS))
+            return False
         now = time.monotonic()
         give_up_at = min(give_up_at, now + limit_s)
         if now < look_at:

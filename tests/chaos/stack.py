@@ -28,7 +28,7 @@ from shared.security.tokens import USER_SCOPES, DevelopmentTokens
 from shared.settings import PREFIX, Settings
 from shared.store.migrate import migrate
 from tests.chaos.broker import OFFERING, PLAN, USERNAME
-from tests.chaos.crashes import FILE_VARIABLE, VARIABLE
+from tests.chaos.crashes import FILE_VARIABLE, VARIABLE, to_text
 from tests.chaos.proxy import LoopThread, Proxy
 
 if TYPE_CHECKING:
@@ -159,12 +159,12 @@ class ChaosStack:
         self.api.wait_until(lambda: _answers(f"{self.api_url}/readyz"), START_TIMEOUT_S)
 
     def _start_worker(self, place: int) -> None:
-        crash = self._crashes.next()
-        more = {VARIABLE: crash.to_text(), FILE_VARIABLE: str(self._crashes.file)} if crash else {}
+        crashes = self._crashes.next()
+        more = {VARIABLE: to_text(crashes), FILE_VARIABLE: str(self._crashes.file)}
         worker = self._child(f"worker-{place + 1}", ["-m", "tests.chaos.worker"], self.environment | more)
         worker.start()
         self.worker_starts += 1
-        self._crashes.given(worker.pid, crash)
+        self._crashes.given(worker.pid, crashes)
         self.workers[place : place + 1] = [worker]
 
     def _child(self, name: str, arguments: list[str], environment: Mapping[str, str]) -> ChildProcess:
