@@ -1,6 +1,6 @@
 # For developers. Users need only ./run and ./test.
 .DEFAULT_GOAL := help
-.PHONY: help check format test lock memory wheel clean
+.PHONY: help check format test chaos lock memory wheel clean
 
 python := .venv/bin/python
 
@@ -21,6 +21,10 @@ format: .venv/installed ## Format the code and mend what can be mended by itself
 
 test: ## Run all tests (the same as ./test)
 	./test
+
+chaos: .venv/installed ## Break a stack while it works, and prove that nothing is lost; JOBS=200 SEED=7 WORKERS=3 JSON=file
+	$(python) -m tests.chaos $(if $(JOBS),--jobs $(JOBS)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(JSON),--json $(JSON))
 
 lock: .venv/installed ## Write the lock files anew from pyproject.toml; UPGRADE=1 takes newer versions
 	sh deploy/lock.sh

@@ -27,6 +27,9 @@ class Settings(BaseSettings):
     environment: Literal["production", "development"] = Field(
         "production", description="development allows tokens signed with SAFEKEEP_TOKEN_KEY"
     )
+    allow_chaos: bool = Field(
+        False, description="marks this installation as one that `safekeep chaos` may break; never set it in production"
+    )
     database_url: SecretStr = Field(description="PostgreSQL 14 or newer, postgresql://…")
     queue_url: SecretStr = Field(description="Redis 6.2 or newer, redis://… or rediss://…, or RabbitMQ, amqp://…")
     queue_prefix: str = Field(

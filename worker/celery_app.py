@@ -16,12 +16,14 @@ import threading
 import time
 import warnings
 from contextlib import suppress
+from queue import Empty
 from typing import TYPE_CHECKING, Any, Final
 
 import celery
 import kombu
 from celery import signals
 from celery.platforms import SecurityWarning
+from kombu.transport import TRANSPORT_ALIASES, redis
 
 from shared.errors import HintError, QueueLengthError
 from shared.observability.logging import get_logger
@@ -65,6 +67,28 @@ _AMQP_OPTIONS: Final = {
     "read_timeout": SOCKET_TIMEOUT_S,
     "write_timeout": SOCKET_TIMEOUT_S,
 }
+
+
+class _Channel(redis.Channel):  # type: ignore[misc] # kombu publishes no types
+    """Takes messages out of Redis' lists, and drops what is none instead of ending the process over it."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            # Somebody pushed into our list what kombu has not written. It is out of the list by now.
+            _log.warning("an entry of the queue that is no message was dropped", error=type(error).__name__)
+            raise Empty from error
+
+
+class RedisTransport(redis.Transport):  # type: ignore[misc] # kombu publishes no types
+    """Redis, with the channel above. Known to kombu under its own names, which also say whether TLS is used."""
+
+    Channel = _Channel
+
+
+for _name in ("redis", "rediss"):
+    TRANSPORT_ALIASES[_name] = f"{__name__}:{RedisTransport.__name__}"
 
 
 class _Queue(kombu.Queue):  # type: ignore[misc] # kombu publishes no types

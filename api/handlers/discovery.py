@@ -20,4 +20,5 @@ async def v3(request: web.Request) -> web.Response:
 
 async def info(request: web.Request) -> web.Response:
     """Name and version."""
-    return web.json_response(present_info(request.app[CONTEXT].settings.external_url))
+    settings = request.app[CONTEXT].settings
+    return web.json_response(present_info(settings.external_url, is_chaos_allowed=settings.allow_chaos))

@@ -32,12 +32,12 @@ def present_v3(external_url: str) -> Json:
     return {"links": {"self": {"href": f"{external_url}/v3"}} | links}
 
 
-def present_info(external_url: str) -> Json:
-    """What `GET /v3/info` says of this installation."""
+def present_info(external_url: str, *, is_chaos_allowed: bool) -> Json:
+    """What `GET /v3/info` says of this installation. `custom` is where Cloud Foundry has an operator's own facts."""
     return {
         "build": "",
         "cli_version": {"minimum": "", "recommended": ""},
-        "custom": {},
+        "custom": {"chaos_allowed": is_chaos_allowed},
         "description": "Backups of service instances",
         "name": "Safekeep",
         "version": _own_version(),

@@ -104,6 +104,58 @@ def token(
 
 
 @app.command()
+def chaos(  # noqa: PLR0917 - typer calls it by keywords
+    jobs: Annotated[int, typer.Option(help="How many backups.", min=1)] = 1000,
+    workers: Annotated[int, typer.Option(help="How many worker processes; without --target.", min=1)] = 3,
+    seed: Annotated[
+        int | None, typer.Option(help="Draws the schedule; by default a new one, which is printed.")
+    ] = None,
+    limit_s: Annotated[
+        float | None, typer.Option(help="Seconds for a job to end; by default 90, or 1800 with --target.", min=1)
+    ] = None,
+    spread_s: Annotated[
+        float | None, typer.Option(help="Seconds over which POSTs and faults are spread; by default 0.25 a job.", min=1)
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the report here, too, as JSON.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep logs and data of the run; without --target.")] = False,
+    target: Annotated[str | None, typer.Option(help="URL of an installation that is allowed to be broken.")] = None,
+    instance: Annotated[
+        list[str] | None, typer.Option(help="With --target: guid of an instance to back up; may be repeated.")
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help="With --target: a shell command that breaks something; may be repeated."),
+    ] = None,
+) -> None:
+    """Break a stack while it works, and prove that nothing was lost, stuck, doubled or contradicting.
+
+    Without --target it starts a stack of its own with a broker that is hard to talk to, kills, freezes and cuts off its
+    parts, and asks the database and the broker's own ledger what happened. The exit code is 0 only if nothing is wrong.
+
+    With --target it does the same to an installation that runs elsewhere, by its public API: set
+    SAFEKEEP_ALLOW_CHAOS=true for its API, put a token into SAFEKEEP_CHAOS_TOKEN, name instances that nobody else backs
+    up meanwhile, and give the faults as commands, such as --fault "kubectl delete pod -l app=safekeep-worker". An
+    installation that does not say custom.chaos_allowed in its /v3/info is left alone, with exit code 2.
+    """
+    from deploy.cli.chaos import run_chaos
+
+    raise typer.Exit(
+        run_chaos(
+            jobs=jobs,
+            workers=workers,
+            seed=seed,
+            limit_s=limit_s,
+            spread_s=spread_s,
+            json_file=json_file,
+            keeps=keep,
+            target=target,
+            instances=instance or (),
+            faults=fault or (),
+        )
+    )
+
+
+@app.command()
 def settings() -> None:
     """Print the settings in force, secrets hidden, and what each one means."""
     values = load_settings()

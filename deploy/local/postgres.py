@@ -90,6 +90,7 @@ class PostgresServer(Server):
         """Start the server and return when it answers; makes the data directory if there is none.
 
         After a stop or a crash it comes back on the same port, as a server does that others know by its address.
+
         Raises LocalStackError, with what the server printed last.
         """
         self._home.mkdir(parents=True, exist_ok=True)
@@ -98,7 +99,8 @@ class PostgresServer(Server):
         self._check_version()
         self._end_leftover()
         # Deep project paths are too long for a socket's path, so the sockets have a short directory of their own.
-        self._sockets = Path(tempfile.mkdtemp(prefix="sk-pg-", dir="/tmp"))
+        if self._sockets is None:
+            self._sockets = Path(tempfile.mkdtemp(prefix="sk-pg-", dir="/tmp"))
         is_new = self.port == 0
         for remaining in reversed(range(PORT_TRIES)):
             self.port = free_port() if is_new else self.port
@@ -116,18 +118,15 @@ class PostgresServer(Server):
         """End the server in good order. Fine for one that has ended."""
         if self._process is not None:
             self._process.stop(STOP_TIMEOUT_S)
-        self._remove_sockets()
+        if self._sockets is not None:
+            shutil.rmtree(self._sockets, ignore_errors=True)
+            self._sockets = None
 
     def crash(self) -> None:
         """End the server at once, without a checkpoint, as a crash would."""
         if self._process is not None:
             self._process.signal(signal.SIGQUIT)
-            self._process.wait_until(lambda: self._process is None or self._process.exit_code is not None, 10)
-        self._remove_sockets()
-
-    def _remove_sockets(self) -> None:
-        if self._sockets is not None:
-            shutil.rmtree(self._sockets, ignore_errors=True)
+            self._process.wait(STOP_TIMEOUT_S)
 
     def _create(self) -> None:
         self._log.touch()

@@ -127,6 +127,15 @@ class ChildProcess:
             self._process.kill()
             self._process.wait()
 
+    def wait(self, timeout_s: float) -> None:
+        """Return when the child has ended. Raises LocalStackError when it has not after `timeout_s` seconds."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise LocalStackError(f"{self.name} has not ended after {timeout_s:.0f} s:\n{self.log_tail()}") from None
+
     def log_tail(self) -> str:
         """The last lines that the child printed."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.log.exists() else []
@@ -156,6 +165,11 @@ class Server(ABC):
         if self._process is None:
             raise LocalStackError(f"{self._name} was not started")
         return self._process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the server a signal, if it runs."""
+        if self._process is not None:
+            self._process.signal(number)
 
     @abstractmethod
     def start(self) -> None:

@@ -267,3 +267,15 @@ def test_it_works_from_a_wheel_outside_the_checkout(
     assert shown.stdout.splitlines()[0].startswith(str(installed))
     assert "PROVEN" in shown.stdout
     assert not list(installed.glob("tests*"))
+
+
+def test_it_says_that_an_installed_package_cannot_break_itself(
+    installed: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    outside = environment | {"PYTHONPATH": str(installed)}
+    code = "import sys, deploy.cli.main as m; sys.argv = ['safekeep', 'chaos']; m.main()"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], env=outside, capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert shown.returncode == 1
+    assert "chaos is part of Safekeep's tests, which an installed package does not have" in shown.stderr

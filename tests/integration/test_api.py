@@ -469,7 +469,8 @@ async def test_it_tells_clients_where_everything_is(client: Client) -> None:
     assert root["links"]["cloud_controller_v3"]["href"] == "https://safekeep.example/v3"
     assert re.fullmatch(r"3\.\d+\.\d+", root["links"]["cloud_controller_v3"]["meta"]["version"])
     assert (await (await client.get("/v3")).json())["links"]["self"]["href"] == "https://safekeep.example/v3"
-    assert (await (await client.get("/v3/info")).json())["name"] == "Safekeep"
+    info = await (await client.get("/v3/info")).json()
+    assert (info["name"], info["custom"]) == ("Safekeep", {"chaos_allowed": False})
     health = await client.get("/healthz")
     assert (health.status, await health.text()) == (200, "OK")
     ready = await client.get("/readyz")

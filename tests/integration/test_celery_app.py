@@ -161,6 +161,28 @@ async def test_it_leaves_no_trace_of_a_hint(worker: Worker, hints: CeleryHints) 
         assert client.keys() == []
 
 
+@on_valkey
+async def test_it_drops_what_is_no_message_and_lives_on(worker: Worker, hints: CeleryHints, settings: Settings) -> None:
+    junk = [
+        b"junk",
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b"7",
+        b"{}",
+        b'{"body": 5, "properties": {}, "headers": {}}',
+        b'{"body": "e30=", "content-encoding": "utf-8", "content-type": "x/y", "headers": {"task": "t", "id": "i"},'
+        b' "properties": {"body_encoding": "base64", "delivery_tag": "d", "delivery_info": {}}}',
+    ]
+    with redis.Redis.from_url(settings.queue_url.get_secret_value()) as client:
+        for entry in junk:
+            client.lpush(f"{settings.queue_prefix}start", entry)
+        await eventually(lambda: client.llen(f"{settings.queue_prefix}start") == 0)
+    hints.send(Hint("start", ("a", "b")))
+    await eventually(lambda: "take a b" in worker.said())
+    assert worker.said().count("ready") == 1
+
+
 async def test_it_feels_its_own_pulse_and_no_other(worker: Worker, hints: CeleryHints) -> None:
     hints.send_pulse(uuid.uuid4().hex)
     hints.send_pulse(worker.key)
