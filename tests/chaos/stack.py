@@ -57,6 +57,10 @@ SHORT: Final = {
     "WORKER_GRACE_S": "1",
     "DATABASE_TIMEOUT_S": "3",
     "OPERATION_DEADLINE_S": "25",
+    "BREAKER_PAUSE_S": "0.5",
+    "BREAKER_PAUSE_MAX_S": "2",
+    "CLEAN_UP_BACKOFF_S": "0.5",
+    "CLEAN_UP_BACKOFF_MAX_S": "2",
 }
 
 

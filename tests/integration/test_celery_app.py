@@ -171,8 +171,10 @@ async def test_it_drops_what_is_no_message_and_lives_on(worker: Worker, hints: C
         b"7",
         b"{}",
         b'{"body": 5, "properties": {}, "headers": {}}',
-        b'{"body": "e30=", "content-encoding": "utf-8", "content-type": "x/y", "headers": {"task": "t", "id": "i"},'
-        b' "properties": {"body_encoding": "base64", "delivery_tag": "d", "delivery_info": {}}}',
+        (
+            b'{"body": "e30=", "content-encoding": "utf-8", "content-type": "x/y", "headers": {"task": "t", "id": "i"},'
+            b' "properties": {"body_encoding": "base64", "delivery_tag": "d", "delivery_info": {}}}'
+        ),
     ]
     with redis.Redis.from_url(settings.queue_url.get_secret_value()) as client:
         for entry in junk:
