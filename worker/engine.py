@@ -11,7 +11,7 @@ import asyncio
 import threading
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from shared.coalescer import Coalescer
@@ -122,21 +122,24 @@ class Engine:
             self._records: Coalescer[Step, bool] = Coalescer(self._jobs.record)
             self._steps = Steps(self._settings, client, self._worker, self._at)
             dispatcher = Dispatcher(self._settings, self._jobs, self._sender, self._admit, self._queue.crowded)
-            working = [
-                asyncio.create_task(dispatcher.run()),
-                asyncio.create_task(Pruning(self._settings, self._jobs).run()),
-                asyncio.create_task(self._work()),
-            ]
+            working = asyncio.create_task(self._work())
+            loops = (dispatcher, Pruning(self._settings, self._jobs))
+            running = [asyncio.create_task(loop.run()) for loop in loops]
             self._ready.set_result(None)
-            stopping = asyncio.create_task(self._stopping.wait())
+            tasks: list[asyncio.Task[Any]] = [asyncio.create_task(self._stopping.wait()), working, *running]
             # None of them ends by itself; one that does is a bug, and the process must not live on without it.
-            await asyncio.wait([stopping, *working], return_when=asyncio.FIRST_COMPLETED)
-            for task in working:
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            self._stopping.set()
+            self._woken.set()
+            for loop in loops:
+                loop.stop()
+            # Not cancelled at once: what they ask of the database would be done, and nobody would know of it.
+            _, late = await asyncio.wait([working, *running], timeout=self._settings.database_timeout_s)
+            for task in late:
                 task.cancel()
             await self._drain()
-            for task in working:
-                if task.done() and not task.cancelled() and (error := task.exception()):
-                    raise error
+            for task in ended:
+                task.result()
 
     async def _wait_for_schema(self, database: Database) -> None:
         """Return once the database can be worked with; a worker may be started before it is up, or migrated."""
@@ -153,13 +156,15 @@ class Engine:
     async def _admit(self, guids: Collection[UUID]) -> None:
         """Let hinted jobs wait for their turns; those for which there is no room are due for another hint."""
         rejected: Collection[UUID] = guids
-        if not self._stopping.is_set():
+        while not self._stopping.is_set():
             try:
                 rejected = self._queue.add(await self._jobs.look(guids))
-            except StoreError as error:
-                _log.warning("hints are left to the dispatcher", jobs=len(guids), error=str(error))
-                return
-            self._woken.set()
+            except StoreUnavailableError:
+                # Whoever hands them over waits, and takes no more hints meanwhile.
+                await asyncio.sleep(STORE_PAUSE_S)
+            else:
+                self._woken.set()
+                break
         await self._give_up_hints(rejected)
 
     async def _give_up_hints(self, guids: Collection[UUID]) -> None:
@@ -169,10 +174,10 @@ class Engine:
 
     async def _work(self) -> None:
         """Claim jobs as places become free, and let their steps run."""
-        while True:
+        while not self._stopping.is_set():
             await self._woken.wait()
             self._woken.clear()
-            while (places := self._settings.calls_in_flight - len(self._tasks)) > 0:
+            while not self._stopping.is_set() and (places := self._settings.calls_in_flight - len(self._tasks)) > 0:
                 turn = self._queue.pop(min(places, CLAIM_BATCH))
                 if not turn:
                     break

@@ -18,6 +18,7 @@ class Loop(ABC):
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
         self._woken = asyncio.Event()
+        self._is_stopped = False
 
     @abstractmethod
     async def tick(self) -> None:
@@ -27,9 +28,14 @@ class Loop(ABC):
         """Let the next round begin at once."""
         self._woken.set()
 
+    def stop(self) -> None:
+        """Let `run` return after the round that is under way."""
+        self._is_stopped = True
+        self.wake()
+
     async def run(self) -> None:
-        """Run rounds until cancelled. One that fails is logged, and the next comes at its time."""
-        while True:
+        """Run rounds until told to stop. One that fails is logged, and the next comes at its time."""
+        while not self._is_stopped:
             self._woken.clear()
             try:
                 await self.tick()

@@ -223,7 +223,7 @@ async def test_it_tells_readers_that_a_job_waits_for_its_broker(
 async def test_it_hints_some_jobs_of_every_broker_and_every_user(
     make_pool: Callable[..., Any], stack: AsyncExitStack
 ) -> None:
-    pool = await make_pool(stack)
+    pool = await make_pool(stack, hint_interval_s=30)
     one, two = pool.broker("one"), pool.broker("two")
     await pool.accept(one, 300, "ann")
     (bob,) = await pool.accept(one, 1, "bob")
@@ -239,7 +239,7 @@ async def test_it_hints_some_jobs_of_every_broker_and_every_user(
 async def test_it_takes_in_all_users_of_a_crowded_broker_wherever_it_begins(
     make_pool: Callable[..., Any], stack: AsyncExitStack
 ) -> None:
-    pool = await make_pool(stack)
+    pool = await make_pool(stack, hint_interval_s=30)
     broker = pool.broker()
     users = [f"{number:x}-user" for number in range(16)]
     for user in users:
@@ -254,7 +254,7 @@ async def test_it_takes_in_all_users_of_a_crowded_broker_wherever_it_begins(
 async def test_it_hints_polls_before_starts_and_restores_before_backups(
     make_pool: Callable[..., Any], stack: AsyncExitStack
 ) -> None:
-    pool = await make_pool(stack)
+    pool = await make_pool(stack, hint_interval_s=30)
     broker = pool.broker()
     guids = await pool.accept(broker, 30)
     rows(pool.url, "update jobs set state = 'poll' where guid = %s", guids[17])
