@@ -212,6 +212,7 @@ class CleanUp(NamedTuple):
     """A clean-up that is at work, or that was given up and not tried again."""
 
     guid: UUID
+    operation: Operation
     state: JobState
     resource_guid: UUID
     service_instance_guid: str
@@ -224,6 +225,8 @@ class CleanUp(NamedTuple):
     due_at: datetime | None
     errors: list[Json]
     broker_description: str | None
+    last_detail: str | None  #: what the latest step found out
+    read_at: datetime  #: when all this was so
 
 
 @dataclass(frozen=True, slots=True)

@@ -397,8 +397,10 @@ where guid = any(%(guids)s) and completed_at is null and lease_until is null and
 
 -- name: list_clean_ups
 -- Clean-ups that are at work, and those that were given up and not tried again since.
-select c.guid, c.state, c.resource_guid, c.service_instance_guid, b.name as broker_name, c.parent_guid, c.attempts,
-       c.created_at, c.completed_at, c.deadline_at, c.due_at, c.errors, c.broker_description
+select c.guid, c.operation, c.state, c.resource_guid, c.service_instance_guid, b.name as broker_name, c.parent_guid,
+       c.attempts, c.created_at, c.completed_at, c.deadline_at, c.due_at, c.errors, c.broker_description,
+       (select s.detail from job_steps s where s.job_guid = c.guid order by s.fence desc limit 1) as last_detail,
+       now() as read_at
 from jobs c
 join brokers b on b.guid = c.broker_guid
 where c.is_clean_up
@@ -417,6 +419,15 @@ where guid = %(guid)s and is_clean_up and state = 'failed'
   and not exists (select from jobs r where r.parent_guid = c.guid)
 on conflict (resource_guid) where is_clean_up and completed_at is null do nothing
 returning guid;
+
+-- name: explain_refused_retry
+-- Why a clean-up cannot be begun anew: what it is, what followed it, and what is at work on the same thing.
+select c.is_clean_up, c.state,
+       (select r.guid from jobs r where r.parent_guid = c.guid order by r.created_at limit 1) as retried_as,
+       (select o.guid from jobs o
+        where o.resource_guid = c.resource_guid and o.is_clean_up and o.completed_at is null) as at_work
+from jobs c
+where c.guid = %(guid)s;
 
 -- name: prune
 -- Deletes some of the jobs that ended long ago, with their steps, their restores, and their backups unless these
