@@ -108,6 +108,21 @@ def clean_ups(
 
 
 @app.command()
+def reconcile(
+    instance: Annotated[list[str] | None, typer.Option(metavar="GUID", help="Only this one. Repeatable.")] = None,
+    broker: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this one's. Repeatable.")] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what was found; without it nothing is changed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare our backups with those that the brokers have. 3: findings remain, 1: something could not be compared."""
+    from deploy.cli.reconcile import reconcile as run
+
+    settings = _settings_for("reconcile")
+    chosen = {"instances": instance or None, "brokers": broker or None}
+    raise typer.Exit(asyncio.run(run(settings, **chosen, fix=fix, as_json=as_json)))
+
+
+@app.command()
 def token(
     user: Annotated[str, typer.Option(help="The user's guid, which is the token's user_id.")],
     name: Annotated[str | None, typer.Option(help="The user's name; by default the guid.")] = None,

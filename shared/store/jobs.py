@@ -207,6 +207,23 @@ class Jobs:
         )
         return rows[0]["guid"] if rows else None
 
+    async def begin_clean_up(self, guid: UUID) -> UUID | None:
+        """Begin to remove a backup that nobody wants, after the newest job on it: the new job's guid, or None.
+
+        None: the job is open or no longer the newest, the backup is wanted, or the broker cannot remove it.
+        """
+        operation = str(CLEAN_UP_OF[Operation.CREATE_BACKUP])
+        rows = await self._database.fetch(
+            _SQL["begin_clean_up"],
+            {
+                "guid": guid,
+                "operation": operation,
+                "operations": [str(Operation.CREATE_BACKUP), operation],
+                "clean_up_deadline_s": self._settings.clean_up_deadline_s,
+            },
+        )
+        return rows[0]["guid"] if rows else None
+
     async def explain_refused_retry(self, guid: UUID) -> str:
         """In words, why `retry_clean_up` gave nothing for that guid."""
         rows = await self._database.fetch(_SQL["explain_refused_retry"], {"guid": guid})

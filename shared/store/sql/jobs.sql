@@ -420,6 +420,22 @@ where guid = %(guid)s and is_clean_up and state = 'failed'
 on conflict (resource_guid) where is_clean_up and completed_at is null do nothing
 returning guid;
 
+-- name: begin_clean_up
+-- A clean-up of a backup that nobody wants and that the broker still has, after the newest job on it, which has ended;
+-- nothing when another job follows that one already, when somebody wants the backup after all, or when it may not be
+-- removed.
+insert into jobs (guid, operation, service_instance_guid, broker_guid, resource_guid, user_guid, request_id,
+                  traceparent, request_body, parent_guid, due_at, next_hint_at, deadline_at)
+select gen_random_uuid(), %(operation)s, service_instance_guid, broker_guid, resource_guid, user_guid, request_id,
+       traceparent, request_body, guid, now(), now(), now() + make_interval(secs => %(clean_up_deadline_s)s)
+from jobs c
+where guid = %(guid)s and operation = any(%(operations)s) and completed_at is not null
+  and (is_clean_up or can_undo)
+  and not exists (select from jobs r where r.parent_guid = c.guid)
+  and not exists (select from backups b where b.guid = c.resource_guid and b.state in ('in progress', 'succeeded'))
+on conflict (resource_guid) where is_clean_up and completed_at is null do nothing
+returning guid;
+
 -- name: explain_refused_retry
 -- Why a clean-up cannot be begun anew: what it is, what followed it, and what is at work on the same thing.
 select c.is_clean_up, c.state,
