@@ -212,6 +212,7 @@ class CleanUp(NamedTuple):
     """A clean-up that is at work, or that was given up and not tried again."""
 
     guid: UUID
+    operation: Operation
     state: JobState
     resource_guid: UUID
     service_instance_guid: str
@@ -224,6 +225,34 @@ class CleanUp(NamedTuple):
     due_at: datetime | None
     errors: list[Json]
     broker_description: str | None
+    last_detail: str | None  #: what the latest step found out
+    read_at: datetime  #: when all this was so
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackedUpInstance:
+    """A service instance whose plan has backups, and its broker."""
+
+    guid: str
+    name: str
+    broker: BrokerAddress
+    calls_in_flight: int | None  #: the broker's own limit
+
+
+class KnownBackup(NamedTuple):
+    """A backup as our tables have it, whatever its state, with the newest job on it: its own, or a clean-up.
+
+    Equal to itself read another time as long as nothing about it has changed.
+    """
+
+    guid: UUID
+    service_instance_guid: str
+    state: str  #: "in progress", "succeeded", "failed" or "deleted"
+    completed_at: datetime | None
+    job_guid: UUID | None  #: None when the jobs were deleted after their time
+    job_state: JobState | None
+    job_is_clean_up: bool
+    can_remove: bool  #: whether the broker can remove it, and has not said that it is somebody else's
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,14 +134,16 @@ class ScriptedBroker:
     """A service broker over real HTTP, in the loop of the test. It makes each backup once, and counts.
 
     Answers in `starts`, `polls` and `deletes` are used up first, each a status and a body, or a coroutine that does as
-    it likes. What was deleted, known or not, is never made again.
+    it likes; those in `lists`, by instance, stay. What was deleted, known or not, is never made again.
     """
 
     polls_until_done: int = 1
     starts: deque[Any] = field(default_factory=deque)
     polls: deque[Any] = field(default_factory=deque)
     deletes: deque[Any] = field(default_factory=deque)
+    lists: dict[str, Any] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
+    made_for: dict[str, str] = field(default_factory=dict)
     made: Counter[str] = field(default_factory=Counter)
     polled: Counter[str] = field(default_factory=Counter)
     deleted: set[str] = field(default_factory=set)
@@ -159,6 +161,7 @@ class ScriptedBroker:
                     web.delete(path, self._delete),
                 ]
             )
+        app.add_routes([web.get("/v2/service_instances/{instance}/backups", self._list)])
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -175,7 +178,7 @@ class ScriptedBroker:
         self.calls.append(
             Call(request.method, request.path, dict(request.query), dict(request.headers), await request.text())
         )
-        return request.match_info["id"]
+        return request.match_info.get("id", "")
 
     async def _start(self, request: web.Request) -> web.StreamResponse:
         guid = await self._note(request)
@@ -184,6 +187,7 @@ class ScriptedBroker:
         if guid in self.deleted:
             return web.json_response({}, status=410)
         self.made[guid] = 1
+        self.made_for[guid] = request.match_info["instance"]
         return web.json_response({"operation": f"op {guid}?&"}, status=202)
 
     async def _poll(self, request: web.Request) -> web.StreamResponse:
@@ -202,8 +206,18 @@ class ScriptedBroker:
         self.deleted.add(guid)
         return web.json_response({}, status=status)
 
+    async def _list(self, request: web.Request) -> web.StreamResponse:
+        await self._note(request)
+        instance = request.match_info["instance"]
+        if instance in self.lists:
+            return await _as_told(self.lists[instance], request)
+        guids = [guid for guid, place in self.made_for.items() if place == instance and guid not in self.deleted]
+        return web.json_response({"backups": [{"id": guid, "state": "succeeded", "created_at": 1} for guid in guids]})
+
     async def _read(self, request: web.Request) -> web.StreamResponse:
         guid = await self._note(request)
+        if guid in self.deleted:
+            return web.json_response({}, status=404)
         return web.json_response({"id": guid, "state": "succeeded", "created_at": 1, "size_bytes": 4711})
 
 

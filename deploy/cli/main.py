@@ -11,6 +11,7 @@ import os
 import sys
 from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
 from typing import Annotated, Any
+from uuid import UUID  # noqa: TC003 - as above
 
 import typer
 
@@ -90,6 +91,38 @@ def apply(
 
 
 @app.command()
+def clean_ups(
+    retry: Annotated[
+        list[UUID] | None, typer.Option(metavar="GUID", help="Begin this one anew that was given up. Repeatable.")
+    ] = None,
+    retry_all: Annotated[bool, typer.Option("--retry-all", help="Begin all anew that were given up.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List what is still to be removed at brokers after failed jobs, or try again. 1: one could not be begun anew."""
+    from deploy.cli.clean_ups import retry_clean_ups, show_clean_ups
+
+    settings = _settings_for("clean-ups")
+    if retry or retry_all:
+        raise typer.Exit(asyncio.run(retry_clean_ups(settings, retry or [], with_all=retry_all, as_json=as_json)))
+    raise typer.Exit(asyncio.run(show_clean_ups(settings, as_json=as_json)))
+
+
+@app.command()
+def reconcile(
+    instance: Annotated[list[str] | None, typer.Option(metavar="GUID", help="Only this one. Repeatable.")] = None,
+    broker: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this one's. Repeatable.")] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what was found; without it nothing is changed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare our backups with those that the brokers have. 3: findings remain, 1: something could not be compared."""
+    from deploy.cli.reconcile import reconcile as run
+
+    settings = _settings_for("reconcile")
+    chosen = {"instances": instance or None, "brokers": broker or None}
+    raise typer.Exit(asyncio.run(run(settings, **chosen, fix=fix, as_json=as_json)))
+
+
+@app.command()
 def token(
     user: Annotated[str, typer.Option(help="The user's guid, which is the token's user_id.")],
     name: Annotated[str | None, typer.Option(help="The user's name; by default the guid.")] = None,
@@ -161,6 +194,15 @@ def settings() -> None:
     values = load_settings()
     for name, field in Settings.model_fields.items():
         print(f"# {field.description}\n{PREFIX}{name.upper()}={_shown(getattr(values, name))}")
+
+
+def _settings_for(command: str) -> Settings:
+    """The settings, after sending the log out of the way of what a command prints."""
+    from shared.observability.logging import configure_logging
+
+    settings = load_settings()
+    configure_logging(settings, command)
+    return settings
 
 
 def _shown(value: Any) -> str:  # Any: whatever type a setting has

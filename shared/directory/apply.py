@@ -114,6 +114,8 @@ def _broker_rows(declaration: Declaration, sealed: Mapping[str, str], sealer: Se
             "url": broker.url,
             "username": broker.username,
             "password_sealed": _sealed_password(broker, sealed.get(broker.name), sealer),
+            "calls_in_flight": broker.limits.calls_in_flight,
+            "calls_per_minute": broker.limits.calls_per_minute,
         }
 
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Priva
 from shared.directory.document import FILE_BYTES_MAX, Document, parse_document
 from shared.directory.errors import DirectoryError, Problem
 from shared.directory.rules import find_conflicts
-from shared.directory.validation import KeyPath, Text, check_characters, describe, suggest
+from shared.directory.validation import Count, KeyPath, Text, check_characters, describe, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,6 +60,13 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
 
+class BrokerLimits(_Model):
+    """What a broker bears; what is left out is as the settings say."""
+
+    calls_in_flight: Count = None  #: calls at the same time, over all workers
+    calls_per_minute: Count = None
+
+
 class BrokerDeclaration(_Model):
     """A service broker: where it is and how to sign on. Its name is its identity."""
 
@@ -67,6 +74,7 @@ class BrokerDeclaration(_Model):
     url: Annotated[Text, AfterValidator(_check_url)]  #: without a slash at the end
     username: Annotated[Text, AfterValidator(_check_username)]
     password: Annotated[SecretStr, AfterValidator(_check_password)]
+    limits: BrokerLimits = BrokerLimits()
 
 
 class UserDeclaration(_Model):
@@ -221,6 +229,7 @@ _INSTANCE_KEYS: Final = (*_SPACE_KEYS, "service_instances")
 _MODEL_AT: Final[dict[KeyPath, type[_Model]]] = {
     (): Declaration,
     ("brokers",): BrokerDeclaration,
+    ("brokers", "limits"): BrokerLimits,
     ("users",): UserDeclaration,
     ("organizations",): OrganizationDeclaration,
     ("organizations", "roles"): OrganizationRoles,

@@ -29,10 +29,10 @@ _NOT_IN_YAML: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\
 _TAG: Final = "tag:yaml.org,2002:"
 _TEXTS: Final = {f"{_TAG}str", f"{_TAG}value", f"{_TAG}merge"}  # `=` and `<<` mean something elsewhere, not here
 _OTHERS: Final = {
-    f"{_TAG}int": OtherScalar("a number"),
-    f"{_TAG}float": OtherScalar("a number"),
-    f"{_TAG}bool": OtherScalar("a truth value"),
-    f"{_TAG}timestamp": OtherScalar("a date"),
+    f"{_TAG}int": "a number",
+    f"{_TAG}float": "a number",
+    f"{_TAG}bool": "a truth value",
+    f"{_TAG}timestamp": "a date",
 }
 _UNREADABLE: Final = "?"  # stands for a text that could not be read, whose path is in `Document.unreadable`
 
@@ -155,7 +155,7 @@ class _Reading:
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> object:
         if node.tag in _OTHERS:
-            return _OTHERS[node.tag]
+            return OtherScalar(_OTHERS[node.tag], node.value)
         if node.tag == f"{_TAG}null":
             return None
         if node.tag not in _TEXTS:

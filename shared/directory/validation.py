@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Final
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,17 +22,20 @@ if TYPE_CHECKING:
 KeyPath = tuple[str | int, ...]
 
 TEXT_LENGTH_MAX: Final = 255
+COUNT_MAX: Final = 2**31 - 1  # PostgreSQL's integer
 ALTERNATIVES_SHOWN_MAX: Final = 20
 #: Controls and separators break lines and terminals; PostgreSQL stores neither NUL nor half of a surrogate pair.
 _UNFIT_CATEGORIES: Final = {"Cc", "Cs", "Zl", "Zp"}
+_COUNT: Final = re.compile(r"[1-9][0-9]{0,9}")
 _SIMPLE_KEY: Final = re.compile(r"[\w-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class OtherScalar:
-    """A value that YAML did not read as text; nothing in a directory file is anything else."""
+    """A value that YAML did not read as text. Hardly anything in a directory file is anything else."""
 
     kind: str  #: in words, such as "a number"
+    written: str = ""  #: as the file has it; variables stand in texts only
 
 
 def check_characters(text: str) -> str:
@@ -41,6 +44,17 @@ def check_characters(text: str) -> str:
         raise ValueError("must not contain control characters or line breaks")
     return text
 
+
+def read_count(value: object) -> int:
+    """The number that `value`, a scalar of a file, is. Raises ValueError unless it is a plain one from 1 on."""
+    text = value.written if isinstance(value, OtherScalar) else value
+    if not isinstance(text, str) or not _COUNT.fullmatch(text) or int(text) > COUNT_MAX:
+        raise ValueError(f"must be a whole number from 1 to {COUNT_MAX}")
+    return int(text)
+
+
+#: A number of things, None only by default; a text is one, too, since variables stand in texts.
+Count = Annotated[int | None, BeforeValidator(read_count)]
 
 #: A name or a guid: 1 to 255 characters, all of them printable.
 Text = Annotated[

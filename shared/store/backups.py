@@ -1,13 +1,15 @@
-"""Backups in PostgreSQL, as far as reading goes; they begin and end in the statements of their jobs."""
+"""Backups in PostgreSQL: reading, and what a broker's own list tells; they begin and end with their jobs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.records import Backup
+from shared.records import BackedUpInstance, Backup, BrokerAddress, KnownBackup
+from shared.states import CLEAN_UP_OF, JobState, Operation
 from shared.store.sql import load
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from uuid import UUID
 
     from shared.store.database import Database
@@ -34,3 +36,41 @@ class Backups:
             _SQL["find_succeeded"], {"guid": guid, "service_instance_guid": service_instance_guid}
         )
         return Backup(**rows[0]) if rows else None
+
+    async def list_instances(
+        self, guids: Collection[str] | None = None, broker_names: Collection[str] | None = None
+    ) -> list[BackedUpInstance]:
+        """Managed instances whose plans have backups, by broker; only the given ones, only of the given brokers."""
+        rows = await self._database.fetch(
+            _SQL["list_instances"],
+            {
+                "guids": None if guids is None else list(guids),
+                "broker_names": None if broker_names is None else list(broker_names),
+            },
+        )
+        names = ("guid", "name", "url", "username", "password_sealed")
+        return [
+            BackedUpInstance(
+                guid=row["guid"],
+                name=row["name"],
+                broker=BrokerAddress(**{name: row[f"broker_{name}"] for name in names}),
+                calls_in_flight=row["calls_in_flight"],
+            )
+            for row in rows
+        ]
+
+    async def list_known(self, instance_guids: Collection[str]) -> list[KnownBackup]:
+        """All backups of the instances that we know of, in whatever state, oldest first."""
+        others = [str(Operation.RESTORE), str(CLEAN_UP_OF[Operation.RESTORE])]
+        rows = await self._database.fetch(
+            _SQL["list_known"], {"instance_guids": list(instance_guids), "other_operations": others}
+        )
+        return [KnownBackup(**row | {"job_state": row["job_state"] and JobState(row["job_state"])}) for row in rows]
+
+    async def mark_deleted(self, backup: KnownBackup) -> bool:
+        """Neither list nor restore it any more; False when it is not as it was read."""
+        return bool(await self._database.fetch(_SQL["mark_deleted"], backup._asdict()))
+
+    async def mark_succeeded_again(self, backup: KnownBackup) -> bool:
+        """Undo `mark_deleted`; False when it is not as it was read, or its removal was begun meanwhile."""
+        return bool(await self._database.fetch(_SQL["mark_succeeded_again"], backup._asdict()))

@@ -196,7 +196,9 @@ class Jobs:
     async def list_clean_ups(self) -> list[CleanUp]:
         """Clean-ups that are at work, and those that were given up and not tried again, oldest first."""
         rows = await self._database.fetch(_SQL["list_clean_ups"])
-        return [CleanUp(**row | {"state": JobState(row["state"])}) for row in rows]
+        return [
+            CleanUp(**row | {"operation": Operation(row["operation"]), "state": JobState(row["state"])}) for row in rows
+        ]
 
     async def retry_clean_up(self, guid: UUID) -> UUID | None:
         """Begin a clean-up anew that was given up: the new job's guid, or None when there is nothing to try again."""
@@ -204,6 +206,43 @@ class Jobs:
             _SQL["retry_clean_up"], {"guid": guid, "clean_up_deadline_s": self._settings.clean_up_deadline_s}
         )
         return rows[0]["guid"] if rows else None
+
+    async def begin_clean_up(self, guid: UUID) -> UUID | None:
+        """Begin to remove a backup that nobody wants, after the newest job on it: the new job's guid, or None.
+
+        None: the job is open or no longer the newest, the backup is wanted, or the broker cannot remove it.
+        """
+        operation = str(CLEAN_UP_OF[Operation.CREATE_BACKUP])
+        rows = await self._database.fetch(
+            _SQL["begin_clean_up"],
+            {
+                "guid": guid,
+                "operation": operation,
+                "operations": [str(Operation.CREATE_BACKUP), operation],
+                "clean_up_deadline_s": self._settings.clean_up_deadline_s,
+            },
+        )
+        return rows[0]["guid"] if rows else None
+
+    async def explain_refused_retry(self, guid: UUID) -> str:
+        """In words, why `retry_clean_up` gave nothing for that guid."""
+        rows = await self._database.fetch(_SQL["explain_refused_retry"], {"guid": guid})
+        match rows:
+            case []:
+                reason = "there is no such job; it may have been deleted after its time"
+            case [{"is_clean_up": False}]:
+                reason = "that job is no clean-up"
+            case [{"state": "succeeded"}]:
+                reason = "it has succeeded"
+            case [{"retried_as": new_guid}] if new_guid:
+                reason = f"it was begun anew already, as {new_guid}"
+            case [{"at_work": other}] if other == guid:
+                reason = "it is at work"
+            case [{"at_work": other}] if other:
+                reason = f"another clean-up is at work on the same thing, {other}"
+            case _:
+                reason = "it has changed meanwhile"
+        return reason
 
     async def prune(self, *, retention_s: float, limit: int) -> int:
         """Delete at most `limit` jobs that ended more than `retention_s` seconds ago; how many went."""

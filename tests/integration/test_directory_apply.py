@@ -192,6 +192,27 @@ async def test_it_changes_what_is_declared_differently_and_nothing_else(bench: B
     assert bench.rows("select name from service_offerings where updated_at > created_at") == []
 
 
+async def test_it_stores_limits_of_a_broker_and_forgets_them_when_they_are_removed(bench: Bench) -> None:
+    def limited(limits: str) -> str:
+        return FILE.replace('"${PASSWORD}"}', f'"${{PASSWORD}}"{limits}}}')
+
+    table = [
+        ("", "created", (None, None)),
+        ("", "unchanged", (None, None)),
+        (", limits: {calls_in_flight: 10, calls_per_minute: 600}", "updated", (10, 600)),
+        (", limits: {calls_per_minute: 600, calls_in_flight: 10}", "unchanged", (10, 600)),
+        (", limits: {calls_in_flight: 10}", "updated", (10, None)),
+        (", limits: {}", "updated", (None, None)),
+        ("", "unchanged", (None, None)),
+    ]
+    for limits, change, stored in table:
+        changes = await bench.apply(limited(limits))
+        assert getattr(changes["broker"], change) == ("pg",)
+        (row,) = bench.rows("select calls_in_flight, calls_per_minute from brokers")
+        assert (row["calls_in_flight"], row["calls_per_minute"]) == stored
+    assert bench.rows("select count(*) as n from broker_states") == [{"n": 1}]
+
+
 async def test_it_makes_an_instance_managed_or_user_provided_as_declared(bench: Bench) -> None:
     await bench.apply()
     swapped = FILE.replace("broker: pg, offering: postgres, plan: small", "type: user-provided").replace(

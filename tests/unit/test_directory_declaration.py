@@ -73,6 +73,7 @@ def test_it_takes_the_example() -> None:
     declaration = read_declaration(EXAMPLE, ENVIRONMENT)
     assert declaration.brokers[0].username == "broker"
     assert declaration.brokers[0].password.get_secret_value() == "s3cret"
+    assert declaration.brokers[0].limits.model_dump() == {"calls_in_flight": 10, "calls_per_minute": 600}
     instances = {instance.name: instance for _, _, instance in declaration.instances()}
     assert isinstance(instances["orders-db"], ManagedInstance)
     assert isinstance(instances["mail"], UserProvidedInstance)
@@ -185,7 +186,7 @@ def test_it_keeps_a_broker_url_without_the_last_slash(url: str, kept: str) -> No
         ("password", "7", "must be text, not a number: put it in quotes"),
         ("password", '"s3cret\\n"', "must not contain control characters or line breaks"),
         ("urll", "x", "unknown key; did you mean 'url'?"),
-        ("zone", "x", "unknown key; there are: 'name', 'password', 'url', 'username'"),
+        ("zone", "x", "unknown key; there are: 'limits', 'name', 'password', 'url', 'username'"),
     ],
 )
 def test_it_names_the_place_of_what_is_wrong_with_a_broker(key: str, value: str, problem: str) -> None:
@@ -242,6 +243,42 @@ def test_it_names_the_place_of_what_is_wrong_with_an_instance(keys: str, expecte
     for line, end in zip(found, expected.split("|"), strict=True):
         column, _, rest = end.partition(": ")
         assert line.startswith(f"8:{column}: organizations[0].spaces[0].service_instances[0].{rest}")
+
+
+@pytest.mark.parametrize(
+    ("written", "in_flight", "per_minute"),
+    [
+        ("", None, None),
+        ("{}", None, None),
+        ("{calls_in_flight: 1}", 1, None),
+        ("{calls_per_minute: 2147483647}", None, 2147483647),
+        ("{calls_in_flight: '3', calls_per_minute: '${LIMIT}'}", 3, 60),
+    ],
+)
+def test_it_takes_limits_of_a_broker(written: str, in_flight: int | None, per_minute: int | None) -> None:
+    limits = parse(broker(limits=written), {"LIMIT": "60"}).brokers[0].limits
+    assert (limits.calls_in_flight, limits.calls_per_minute) == (in_flight, per_minute)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["0", "-1", "1.5", "1e3", "010", "0x10", "1_000", "10:00", "2147483648", "9" * 5000, "yes", "~", "''", "x", "'1 '",
+     "[1]", "{a: 1}", "2026-01-01", "'\u0661'", "${SECRET}"],
+)  # fmt: skip
+def test_it_wants_a_limit_to_be_a_plain_number(value: str) -> None:
+    text = broker(limits=f"\n    calls_in_flight: {value}")
+    assert problems(text, {"SECRET": "s3cret"}) == [
+        "7:5: brokers[0].limits.calls_in_flight: must be a whole number from 1 to 2147483647"
+    ]
+
+
+def test_it_names_the_place_of_what_is_wrong_with_limits() -> None:
+    place = "6:3: brokers[0].limits:"
+    assert problems(broker(limits="~")) == [f"{place} must be a mapping, and is empty"]
+    assert problems(broker(limits="10")) == [f"{place} must be a mapping, not a number"]
+    assert problems(broker(limits="{calls_in_fligth: 1}")) == [
+        "6:12: brokers[0].limits.calls_in_fligth: unknown key; did you mean 'calls_in_flight'?"
+    ]
 
 
 def test_it_refuses_names_and_guids_that_are_there_twice() -> None:
@@ -322,7 +359,7 @@ def test_it_reports_everything_at_once_by_line() -> None:
         "2:14: brokers[0].url: must be an absolute http:// or https:// URL",
         "2:22: brokers[0].username: the environment variable NOPE is not set",
         "2:43: brokers[0].password: must be text, not a number: put it in quotes",
-        "2:56: brokers[0].colour: unknown key; there are: 'name', 'password', 'url', 'username'",
+        "2:56: brokers[0].colour: unknown key; there are: 'limits', 'name', 'password', 'url', 'username'",
         "3:1: users: must be a list, not text",
         "5:3: organizations[0].name: is missing",
         "6:3: organizations[0].guid: the key is there already, in line 5",

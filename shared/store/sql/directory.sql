@@ -31,16 +31,18 @@ select name, password_sealed from brokers where name = any(%(names)s) for no key
 -- select sees. A row that is already as declared is not written, so that updated_at keeps its meaning.
 with declared as (
     select *
-    from jsonb_to_recordset(%(rows)s) as d (name text, url text, username text, password_sealed text)
+    from jsonb_to_recordset(%(rows)s) as d (
+        name text, url text, username text, password_sealed text, calls_in_flight integer, calls_per_minute integer)
 ),
 written as (
-    insert into brokers as b (name, url, username, password_sealed)
-    select name, url, username, password_sealed from declared
+    insert into brokers as b (name, url, username, password_sealed, calls_in_flight, calls_per_minute)
+    select name, url, username, password_sealed, calls_in_flight, calls_per_minute from declared
     on conflict (name) do update
     set url = excluded.url, username = excluded.username, password_sealed = excluded.password_sealed,
-        updated_at = now()
-    where (b.url, b.username, b.password_sealed)
-          is distinct from (excluded.url, excluded.username, excluded.password_sealed)
+        calls_in_flight = excluded.calls_in_flight, calls_per_minute = excluded.calls_per_minute, updated_at = now()
+    where (b.url, b.username, b.password_sealed, b.calls_in_flight, b.calls_per_minute)
+          is distinct from (excluded.url, excluded.username, excluded.password_sealed, excluded.calls_in_flight,
+                            excluded.calls_per_minute)
     returning b.name
 )
 select d.name,

@@ -397,8 +397,10 @@ where guid = any(%(guids)s) and completed_at is null and lease_until is null and
 
 -- name: list_clean_ups
 -- Clean-ups that are at work, and those that were given up and not tried again since.
-select c.guid, c.state, c.resource_guid, c.service_instance_guid, b.name as broker_name, c.parent_guid, c.attempts,
-       c.created_at, c.completed_at, c.deadline_at, c.due_at, c.errors, c.broker_description
+select c.guid, c.operation, c.state, c.resource_guid, c.service_instance_guid, b.name as broker_name, c.parent_guid,
+       c.attempts, c.created_at, c.completed_at, c.deadline_at, c.due_at, c.errors, c.broker_description,
+       (select s.detail from job_steps s where s.job_guid = c.guid order by s.fence desc limit 1) as last_detail,
+       now() as read_at
 from jobs c
 join brokers b on b.guid = c.broker_guid
 where c.is_clean_up
@@ -417,6 +419,31 @@ where guid = %(guid)s and is_clean_up and state = 'failed'
   and not exists (select from jobs r where r.parent_guid = c.guid)
 on conflict (resource_guid) where is_clean_up and completed_at is null do nothing
 returning guid;
+
+-- name: begin_clean_up
+-- A clean-up of a backup that nobody wants and that the broker still has, after the newest job on it, which has ended;
+-- nothing when another job follows that one already, when somebody wants the backup after all, or when it may not be
+-- removed.
+insert into jobs (guid, operation, service_instance_guid, broker_guid, resource_guid, user_guid, request_id,
+                  traceparent, request_body, parent_guid, due_at, next_hint_at, deadline_at)
+select gen_random_uuid(), %(operation)s, service_instance_guid, broker_guid, resource_guid, user_guid, request_id,
+       traceparent, request_body, guid, now(), now(), now() + make_interval(secs => %(clean_up_deadline_s)s)
+from jobs c
+where guid = %(guid)s and operation = any(%(operations)s) and completed_at is not null
+  and (is_clean_up or can_undo)
+  and not exists (select from jobs r where r.parent_guid = c.guid)
+  and not exists (select from backups b where b.guid = c.resource_guid and b.state in ('in progress', 'succeeded'))
+on conflict (resource_guid) where is_clean_up and completed_at is null do nothing
+returning guid;
+
+-- name: explain_refused_retry
+-- Why a clean-up cannot be begun anew: what it is, what followed it, and what is at work on the same thing.
+select c.is_clean_up, c.state,
+       (select r.guid from jobs r where r.parent_guid = c.guid order by r.created_at limit 1) as retried_as,
+       (select o.guid from jobs o
+        where o.resource_guid = c.resource_guid and o.is_clean_up and o.completed_at is null) as at_work
+from jobs c
+where c.guid = %(guid)s;
 
 -- name: prune
 -- Deletes some of the jobs that ended long ago, with their steps, their restores, and their backups unless these
