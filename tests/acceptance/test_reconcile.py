@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from deploy.local.stack import OFFERING, PLAN
-from tests.acceptance.test_backup_and_restore import User
+from tests.acceptance.user import User
 
 if TYPE_CHECKING:
     from deploy.local.stack import Stack
