@@ -139,6 +139,7 @@ class Claim:
     broker_operation: str | None
     attempts: int  #: start calls so far, this one included
     unclear_starts: int  #: those of them that may have had an effect at the broker, as far as we know
+    lost_steps: int  #: claims before this one, in a row, whose step nobody recorded
     polls: int  #: polls so far
     waits: int  #: times in all that the broker asked us to wait with the start
     waited_s: float  #: since the broker first said, in a row, that it is busy

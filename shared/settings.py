@@ -85,6 +85,9 @@ class Settings(BaseSettings):
         10, description="how long it is left alone before one call tries again; doubles each time"
     )
     breaker_pause_max_s: Seconds = Field(300, description="longest that it is left alone")
+    lost_steps_max: int = Field(
+        10, ge=1, description="workers in a row that may die over a job, or lose it, before it fails"
+    )
     broker_timeout_s: Seconds = Field(20, description="longest one call to a service broker may take in all")
     start_attempts: int = Field(5, ge=1, description="most times that a start is sent before the job fails")
     start_backoff_s: Seconds = Field(

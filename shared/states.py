@@ -52,7 +52,7 @@ class Event(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"  # the broker says that it failed, or refuses to start it
     TRY_AGAIN = "try again"  # busy, unreachable or unclear: the same call later
-    GIVEN_UP = "given up"  # out of attempts, or out of patience with a busy broker
+    GIVEN_UP = "given up"  # out of attempts, out of patience with a busy broker, or its workers keep dying
     EXPIRED = "expired"  # the deadline has passed
     START_OVER = "start over"  # the broker's removal failed; a clean-up asks for it again
     CANCELLED = "cancelled"  # somebody no longer wants it
@@ -76,6 +76,7 @@ TRANSITIONS: Final[dict[tuple[JobState, Event], JobState]] = {
     (JobState.POLL, Event.SUCCEEDED): JobState.SUCCEEDED,
     (JobState.POLL, Event.FAILED): JobState.FAILED,
     (JobState.POLL, Event.TRY_AGAIN): JobState.POLL,
+    (JobState.POLL, Event.GIVEN_UP): JobState.FAILED,
     (JobState.POLL, Event.START_OVER): JobState.START,
     (JobState.POLL, Event.EXPIRED): JobState.FAILED,
     (JobState.POLL, Event.CANCELLED): JobState.CANCELLED,

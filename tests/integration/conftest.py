@@ -14,6 +14,7 @@ from api.app import create_app
 from shared.errors import HintError
 from shared.security.secrets import Sealer, generate_key
 from shared.security.tokens import DevelopmentTokens
+from shared.store.database import Database
 from tests.hostile import ENOUGH_S, Caller, settings_with
 from tests.proxy import Proxy
 from tests.support import ScriptedBroker
@@ -121,3 +122,16 @@ async def hasty() -> AsyncIterator[Caller]:
     sealer = Sealer([generate_key()])
     async with BrokerClient(settings_with(0.3), sealer) as client:
         yield Caller(client, sealer)
+
+
+@pytest.fixture
+def url(settings: Settings) -> str:
+    return settings.database_url.get_secret_value()
+
+
+@pytest.fixture
+async def database(through: Callable[..., Settings]) -> AsyncIterator[Database]:
+    """One connection, by way of the proxy, that is up."""
+    async with Database(through(), size=1, name="test") as database:
+        await database.fetch("select 1")
+        yield database

@@ -14,7 +14,7 @@ from tests.faults import answers, fails
 from tests.support import eventually, rows
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from typing import LiteralString
 
     from shared.settings import Settings
@@ -30,19 +30,6 @@ SQLSTATES_OF_BUGS = ("22012", "23505", "23514", "25001", "42601", "42P01", "5400
 @pytest.fixture
 def settings(make_settings: Callable[..., Settings]) -> Settings:
     return make_settings(database_timeout_s=2)
-
-
-@pytest.fixture
-def url(settings: Settings) -> str:
-    return settings.database_url.get_secret_value()
-
-
-@pytest.fixture
-async def database(through: Callable[..., Settings]) -> AsyncIterator[Database]:
-    """One connection, by way of the proxy, that is up."""
-    async with Database(through(), size=1, name="test") as database:
-        await database.fetch("select 1")
-        yield database
 
 
 async def occupy(database: Database, connections: int) -> None:

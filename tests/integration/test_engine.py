@@ -312,6 +312,21 @@ async def test_it_counts_claims_so_that_a_job_that_kills_workers_ends(
     assert "could not be started in 5 attempts" in job["errors"][0]["detail"]
 
 
+async def test_it_ends_a_job_over_which_workers_keep_dying(story: Story, engine_of: Callable[..., Any]) -> None:
+    request = await story.accept()
+    rows(story.url, "update jobs set state = 'poll'")
+    async with Database(story.settings, size=1, name="test") as database:
+        for _ in range(story.settings.lost_steps_max):
+            assert (await Jobs(database, story.settings).claim([request.guid], owner="dead", lease_s=60)).claims
+            rows(story.url, "update jobs set lease_until = now(), next_hint_at = now()")
+    async with engine_of(story.settings):
+        job = await story.end()
+        assert (job["state"], job["lost_steps"], story.steps()) == ("failed", 0, [("none", "attempts exhausted")])
+        assert "10 workers in a row did not come back" in job["errors"][0]["detail"]
+        await story.cleaned_up()
+    assert [call.method for call in story.broker.calls] == ["DELETE"]
+
+
 async def test_it_completes_a_backup_whose_details_cannot_be_read(
     story: Story, engine_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

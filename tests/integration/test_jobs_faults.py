@@ -16,7 +16,7 @@ from tests.faults import fails
 from tests.support import job_request, rows, seed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from shared.settings import Settings
     from tests.proxy import Proxy
@@ -25,19 +25,6 @@ if TYPE_CHECKING:
 @pytest.fixture
 def settings(make_settings: Callable[..., Settings]) -> Settings:
     return make_settings(database_timeout_s=2)
-
-
-@pytest.fixture
-def url(settings: Settings) -> str:
-    return settings.database_url.get_secret_value()
-
-
-@pytest.fixture
-async def database(through: Callable[..., Settings]) -> AsyncIterator[Database]:
-    """One connection, by way of the proxy, that is up."""
-    async with Database(through(), size=1, name="test") as database:
-        await database.fetch("select 1")
-        yield database
 
 
 # ---------------------------------------------------------------- cut in a statement

@@ -47,20 +47,27 @@ class Steps:
 
     async def take(self, claim: Claim) -> Step:
         """Do what is next for the job and say what came of it. Never raises for anything that a broker does."""
+        if claim.lost_steps >= self._settings.lost_steps_max:
+            return self._give_up(claim, f"{claim.lost_steps} workers in a row did not come back from it")
         if claim.state is JobState.POLL and claim.may_call:
             return await self._poll(claim)
         if claim.is_expired or not claim.may_call:
             return self._expire(claim)
         if claim.attempts > self._attempts(claim):
             # Counted when claimed: workers died, or were fenced off, on every attempt before this one.
-            reason = f"it could not be started in {self._attempts(claim)} attempts"
-            error = unable(AT_BROKER[claim.operation].noun, reason)
-            return self._step(claim, "none", Event.GIVEN_UP, "attempts exhausted", errors=(error,), had_no_effect=True)
+            return self._give_up(claim, f"it could not be started in {self._attempts(claim)} attempts")
         return await self._start(claim)
 
+    def _give_up(self, claim: Claim, reason: str) -> Step:
+        error = unable(AT_BROKER[claim.operation].noun, reason)
+        return self._end(claim, Event.GIVEN_UP, "attempts exhausted", error)
+
     def _expire(self, claim: Claim) -> Step:
-        has_no_effect = claim.state is JobState.START  # of this claim's; what earlier ones did is counted
-        return self._step(claim, "none", Event.EXPIRED, "expired", errors=(JOB_TIMEOUT,), had_no_effect=has_no_effect)
+        return self._end(claim, Event.EXPIRED, "expired", JOB_TIMEOUT)
+
+    def _end(self, claim: Claim, event: Event, outcome: str, error: JobError) -> Step:
+        """The end of a job without another call; this claim had no effect, and what earlier ones did is counted."""
+        return self._step(claim, "none", event, outcome, errors=(error,), had_no_effect=claim.state is JobState.START)
 
     def _attempts(self, claim: Claim) -> int:
         return self._settings.clean_up_attempts if claim.operation.is_clean_up else self._settings.start_attempts

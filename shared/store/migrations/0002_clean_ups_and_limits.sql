@@ -31,6 +31,8 @@ alter table jobs
     add column can_undo boolean not null default false, -- whether the broker can remove what this operation makes
     -- Claims of the start step of which we do not know that they had no effect at the broker. Counted when claimed.
     add column unclear_starts integer not null default 0 check (unclear_starts >= 0),
+    -- Claims in a row whose step nobody recorded: their workers died, or the job killed them.
+    add column lost_steps integer not null default 0 check (lost_steps >= 0),
     add constraint clean_up_has_parent check (is_clean_up = (parent_guid is not null));
 
 -- The broker sees one id for each operation, and one clean-up at a time is at work on it.

@@ -219,6 +219,7 @@ claimed as (
         next_hint_at = now() + make_interval(secs => %(lease_s)s),
         hint_count = 0,
         attempts = attempts + (state = 'start')::integer,
+        lost_steps = lost_steps + (lease_until is not null)::integer,
         unclear_starts = unclear_starts + (state = 'start')::integer
     from due
     where jobs.guid = due.guid
@@ -236,7 +237,7 @@ spent as (
 )
 select w.guid, w.user_guid, w.priority, w.is_expired, c.fence, c.operation, c.state, c.may_call,
        c.service_instance_guid, c.resource_guid, c.request_id, c.traceparent,
-       c.request_body, c.can_undo, c.broker_operation, c.attempts, c.unclear_starts, c.polls, c.waits,
+       c.request_body, c.can_undo, c.broker_operation, c.attempts, c.unclear_starts, c.lost_steps, c.polls, c.waits,
        coalesce(extract(epoch from now() - c.waiting_since), 0)::float8 as waited_s,
        b.guid as broker_guid, b.name as broker_name, b.url as broker_url,
        b.username as broker_username, b.password_sealed as broker_password_sealed,
@@ -268,8 +269,8 @@ from taken, brokers b
 where jobs.guid = taken.guid and b.guid = jobs.broker_guid
 returning jobs.guid, jobs.fence, jobs.operation, jobs.state, jobs.deadline_at <= now() as is_expired, true as may_call,
           jobs.service_instance_guid, jobs.resource_guid, jobs.user_guid, jobs.request_id, jobs.traceparent,
-          jobs.request_body, jobs.can_undo, jobs.broker_operation, jobs.attempts, jobs.unclear_starts, jobs.polls,
-          jobs.waits, 0::float8 as waited_s,
+          jobs.request_body, jobs.can_undo, jobs.broker_operation, jobs.attempts, jobs.unclear_starts,
+          jobs.lost_steps, jobs.polls, jobs.waits, 0::float8 as waited_s,
           b.guid as broker_guid, b.name as broker_name, b.url as broker_url,
           b.username as broker_username, b.password_sealed as broker_password_sealed,
           greatest(taken.busy_s, 0)::float8 as pause_s;
@@ -296,6 +297,7 @@ recorded as (
         lease_until = null,
         lease_owner = null,
         attempts = jobs.attempts - step.is_wait::integer,
+        lost_steps = 0,
         unclear_starts = jobs.unclear_starts - step.had_no_effect::integer,
         waits = jobs.waits + step.is_wait::integer,
         waiting_since = case when step.is_wait then coalesce(jobs.waiting_since, now()) end,
