@@ -1,6 +1,6 @@
 # For developers. Users need only ./run and ./test.
 .DEFAULT_GOAL := help
-.PHONY: help check format test chaos lock memory wheel clean
+.PHONY: help check format test chaos hung-queue lock memory wheel clean
 
 python := .venv/bin/python
 
@@ -28,6 +28,9 @@ chaos: .venv/installed ## Break a stack while it works, and prove that nothing i
 
 lock: .venv/installed ## Write the lock files anew from pyproject.toml; UPGRADE=1 takes newer versions
 	sh deploy/lock.sh
+
+hung-queue: .venv/installed ## Measure what a queue that hangs costs the callers of the API
+	$(python) -m tests.bench.hung_queue
 
 memory: .venv/installed ## Measure a worker's memory over 100 000 steps
 	$(python) -m tests.bench.memory

@@ -91,6 +91,26 @@ async def test_it_deletes_in_batches_that_several_may_do_at_once(story: Story, e
     assert rows(story.url, "select count(*) as n from backups") == [{"n": 0}]
 
 
+async def test_it_keeps_a_clean_up_that_was_given_up_until_somebody_sees_to_it(
+    story: Story, engine_of: Callable[..., Any]
+) -> None:
+    story.broker.polls.append((200, {"state": "failed"}))
+    story.broker.deletes.append((400, {}))
+    settings = story.settings.model_copy(update={"prune_interval_s": 3600.0, "clean_up_attempts": 1})
+    async with engine_of(settings), Database(settings, size=1, name="test") as database:
+        await story.accept()
+        given_up = await story.cleaned_up()
+        age(story, 1)
+        jobs = Jobs(database, settings)
+        assert await jobs.prune(retention_s=1, limit=10) == 1
+        assert [each.guid for each in await jobs.list_clean_ups()] == [given_up["guid"]]
+        anew = await jobs.retry_clean_up(given_up["guid"])
+        await eventually(lambda: story.clean_up()["state"] == "succeeded")
+        assert story.clean_up()["guid"] == anew
+        assert await jobs.prune(retention_s=1, limit=10) == 1
+    assert [row["guid"] for row in rows(story.url, "select guid from jobs")] == [anew]
+
+
 async def test_it_deletes_a_clean_up_and_its_job_each_in_its_time(story: Story, engine_of: Callable[..., Any]) -> None:
     story.broker.polls.append((200, {"state": "failed"}))
     async with engine_of(story.settings.model_copy(update={"prune_interval_s": 3600.0})):

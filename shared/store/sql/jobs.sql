@@ -449,7 +449,8 @@ where c.guid = %(guid)s;
 
 -- name: prune
 -- Deletes some of the jobs that ended long ago, with their steps, their restores, and their backups unless these
--- succeeded. The job of an instance's newest backup stays, however old. Returns how many went.
+-- succeeded. However old, the job of an instance's newest backup stays, and so does a clean-up that was given up and not
+-- tried again: something is left at a broker, and nobody has seen to it. Returns how many went.
 with old as (
     select j.guid, j.resource_guid
     from jobs j
@@ -460,6 +461,7 @@ with old as (
             and not exists (select from backups n
                             where n.service_instance_guid = b.service_instance_guid and n.state = 'succeeded'
                               and (n.created_at, n.guid) > (b.created_at, b.guid)))
+      and not (j.is_clean_up and j.state = 'failed' and not exists (select from jobs r where r.parent_guid = j.guid))
     order by j.completed_at
     limit %(limit)s
     for update of j skip locked
