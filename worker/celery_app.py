@@ -6,8 +6,7 @@ every wait. `docs/decisions/0003-celery-carries-hints.md` says why for each.
 Besides hints there are pulses, with which a worker process finds out whether it still receives at all. Each process
 that is started with a `name` consumes one more queue, `pulse.<name>`, of its own. Whoever watches it calls
 `CeleryHints.send_pulse(name)` from time to time, and `run_worker` calls `on_pulse` for each that came all the way
-through the queue and Celery's pool. A pulse waits like any hint while every thread hands over jobs and there is no room
-for them, so patience has to be longer than a step may take: more than twice `broker_timeout_s`.
+through the queue and Celery's pool.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _log = get_logger(__name__)
 TASK: Final = "safekeep.look"
 PULSE_TASK: Final = "safekeep.pulse"
 QUEUES: Final = ("start", "poll")
-#: Celery threads that hand hints over to the engine; a thread is held only while there is no room for its jobs.
+#: Celery threads that hand hints over to the engine, which takes no time.
 THREADS: Final = 4
 CONNECT_TIMEOUT_S: Final = 2
 SOCKET_TIMEOUT_S: Final = 3

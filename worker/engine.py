@@ -43,6 +43,8 @@ STORE_PAUSE_S: Final = 0.2
 #: Jobs of one broker that wait in a process for their turns; more of them are left to the database.
 WAITING_MAX: Final = 500
 CLAIM_BATCH: Final = 200
+#: Hints whose jobs are being looked at; a look takes a round trip.
+LOOKS_MAX: Final = 200
 #: A broker at its limit is looked at again after this, since its calls may be other workers'.
 LIMIT_PAUSE_S: Final = 0.1
 #: A broker that has to be left alone for longer than this keeps no jobs here: the dispatchers know when to come back.
@@ -64,6 +66,7 @@ class Engine:
         self._stopping: asyncio.Event
         self._woken: asyncio.Event
         self._queue = FairQueue(WAITING_MAX)
+        self._looks: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[UUID, Claim] = {}
 
@@ -73,12 +76,12 @@ class Engine:
         self._ready.result()
 
     def take(self, guids: Iterable[object]) -> None:
-        """Take hinted jobs, from any thread; returns once they wait for their turns. Words that are no guids drop."""
+        """Take hinted jobs, from any thread; returns at once. Words that are no guids drop."""
         wanted = []
         for guid in guids:
             with suppress(ValueError, AttributeError, TypeError):
                 wanted.append(UUID(guid))  # type: ignore[arg-type] # whatever came in a message; no text is no guid
-        asyncio.run_coroutine_threadsafe(self._admit(wanted), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._offer(wanted), self._loop).result()
 
     @property
     def is_alive(self) -> bool:
@@ -121,7 +124,7 @@ class Engine:
             self._jobs = Jobs(database, self._settings)
             self._records: Coalescer[Step, bool] = Coalescer(self._jobs.record)
             self._steps = Steps(self._settings, client, self._worker, self._at)
-            dispatcher = Dispatcher(self._settings, self._jobs, self._sender, self._admit, self._queue.crowded)
+            dispatcher = Dispatcher(self._settings, self._jobs, self._sender, self._offer, self._queue.crowded)
             working = asyncio.create_task(self._work())
             loops = (dispatcher, Pruning(self._settings, self._jobs))
             running = [asyncio.create_task(loop.run()) for loop in loops]
@@ -134,7 +137,7 @@ class Engine:
             for loop in loops:
                 loop.stop()
             # Not cancelled at once: what they ask of the database would be done, and nobody would know of it.
-            _, late = await asyncio.wait([working, *running], timeout=self._settings.database_timeout_s)
+            _, late = await asyncio.wait([working, *running, *self._looks], timeout=self._settings.database_timeout_s)
             for task in late:
                 task.cancel()
             await self._drain()
@@ -153,6 +156,13 @@ class Engine:
                 is_told = True
             await asyncio.sleep(SCHEMA_PAUSE_S)
 
+    async def _offer(self, guids: Collection[UUID]) -> None:
+        """Have hinted jobs looked at. When too many hints wait for that, the database is away, and they come again."""
+        if len(self._looks) < LOOKS_MAX:
+            look = asyncio.create_task(self._admit(guids))
+            self._looks.add(look)
+            look.add_done_callback(self._looks.discard)
+
     async def _admit(self, guids: Collection[UUID]) -> None:
         """Let hinted jobs wait for their turns; those for which there is no room are due for another hint."""
         rejected: Collection[UUID] = guids
@@ -160,8 +170,10 @@ class Engine:
             try:
                 rejected = self._queue.add(await self._jobs.look(guids))
             except StoreUnavailableError:
-                # Whoever hands them over waits, and takes no more hints meanwhile.
                 await asyncio.sleep(STORE_PAUSE_S)
+            except StoreError as error:
+                _log.error("hints could not be followed", jobs=len(guids), error=str(error))  # a bug of ours
+                return
             else:
                 self._woken.set()
                 break

@@ -21,6 +21,7 @@ from shared.store.migrate import migrate
 from tests.faults import fails
 from tests.proxy import Proxy
 from tests.support import ScriptedBroker, bearer, eventually, job_request, rows, seed
+from worker.engine import LOOKS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -280,6 +281,24 @@ async def test_it_ends_every_job_once_though_connections_are_cut_all_the_time(
                 # Each time at another byte of whatever is under way.
                 way.cut_after_bytes = 997 * cut
                 await eventually(partial(have_been_cut, proxy, cut))
+            await check_each_ended_once(url, broker, requests)
+
+
+async def test_it_takes_hints_at_once_though_the_database_is_away(
+    settings: Settings, url: str, broker: ScriptedBroker, engine_of: Callable[..., Any]
+) -> None:
+    requests = await accept(settings, broker)
+    async with Proxy(url) as proxy:
+        behind = type(settings)(**(settings.model_dump() | {"database_url": proxy.url}))
+        async with engine_of(behind) as engine:
+            proxy.refuse()
+            proxy.cut()
+            # Whoever hands them over also hands over the pulses by which a worker is known to be well.
+            async with asyncio.timeout(20):
+                for _ in range(2 * LOOKS_MAX):
+                    await asyncio.to_thread(engine.take, [str(requests[0].guid)])
+            assert await asyncio.to_thread(engine.ping, 20)
+            await proxy.listen()
             await check_each_ended_once(url, broker, requests)
 
 
