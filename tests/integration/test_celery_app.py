@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import sys
@@ -159,6 +160,16 @@ async def test_it_leaves_no_trace_of_a_hint(worker: Worker, hints: CeleryHints) 
     await eventually(lambda: "take a" in worker.said())
     with redis.Redis.from_url(worker.settings.queue_url.get_secret_value()) as client:
         assert client.keys() == []
+
+
+@on_valkey
+def test_it_carries_guids_and_nothing_else(settings: Settings, hints: CeleryHints) -> None:
+    guids = [str(uuid.uuid4()), str(uuid.uuid4())]
+    hints.send(Hint("start", tuple(guids)))
+    with redis.Redis.from_url(settings.queue_url.get_secret_value()) as client:
+        (message,) = client.lrange(f"{settings.queue_prefix}start", 0, -1)
+    arguments, keywords, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
+    assert (arguments, keywords) == ([guids], {})
 
 
 @on_valkey
