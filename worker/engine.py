@@ -261,6 +261,8 @@ class Engine:
             duration_s=round(step.duration_s, 3),
             request_id=claim.request_id,
         )
+        if is_recorded and claim.operation.is_clean_up and step.errors:
+            _log.error("a clean-up was given up: something may be left at the broker", job=str(guid))
 
     async def _record(self, step: Step) -> bool:
         """Record `step`, again and again while the database is away and the lease lasts; whether its fence fitted."""
