@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import tuple_row
 
 from shared.errors import SchemaError, StoreUnavailableError
@@ -24,6 +25,8 @@ _SQL = load("migrations")
 _FILE_NAME = re.compile(r"^(\d{4})_(\w+)\.sql$")
 
 SERVER_VERSION_MIN: Final = 140000
+#: For a server that accepts and never answers, unless the URL says otherwise.
+CONNECT_TIMEOUT_S: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,8 @@ def migrate(database_url: str) -> list[Migration]:
     StoreUnavailableError when the server cannot be reached.
     """
     try:
-        with psycopg.connect(database_url, row_factory=tuple_row) as connection:
+        address = {"connect_timeout": CONNECT_TIMEOUT_S} | conninfo_to_dict(database_url)
+        with psycopg.connect(make_conninfo(**address), row_factory=tuple_row) as connection:
             if connection.info.server_version < SERVER_VERSION_MIN:
                 raise SchemaError(
                     f"PostgreSQL {connection.info.server_version // 10000} is too old: 14 or newer is needed"
