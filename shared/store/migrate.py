@@ -60,8 +60,9 @@ def migrate(database_url: str) -> list[Migration]:
     StoreUnavailableError when the server cannot be reached.
     """
     try:
-        address = {"connect_timeout": CONNECT_TIMEOUT_S} | conninfo_to_dict(database_url)
-        with psycopg.connect(make_conninfo(**address), row_factory=tuple_row) as connection:
+        patience_s = conninfo_to_dict(database_url).get("connect_timeout", CONNECT_TIMEOUT_S)
+        address = make_conninfo(database_url, connect_timeout=patience_s)
+        with psycopg.connect(address, row_factory=tuple_row) as connection:
             if connection.info.server_version < SERVER_VERSION_MIN:
                 raise SchemaError(
                     f"PostgreSQL {connection.info.server_version // 10000} is too old: 14 or newer is needed"
