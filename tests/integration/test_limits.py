@@ -246,6 +246,7 @@ async def test_it_takes_in_all_users_of_a_crowded_broker_wherever_it_begins(
         await pool.accept(broker, 5, user)
     for _ in range(10):
         due = await pool.jobs.hint_due(limit=16)
+        assert len({job.guid for job in due}) == len(due) == 16
         hinted = rows(pool.url, "select user_guid from jobs where guid = any(%s)", [job.guid for job in due])
         assert sorted(row["user_guid"] for row in hinted) == users
         await pool.jobs.take_back_hints([job.guid for job in due])

@@ -85,7 +85,7 @@ select guid, broker_guid from candidate order by turn limit %(limit)s;
 -- The same for brokers with many due jobs: some of each user, so that no user keeps the others out. Looks at a bounded
 -- number of users, from any one on, so that all of them have their turns; those who are served already are passed over.
 with recursive lane as (
-    select broker_guid, first.user_guid, false as is_round, 1 as n
+    select broker_guid, first.user_guid, coalesce(first.user_guid <= %(start)s, true) as is_round, 1 as n
     from broker_states b
     cross join lateral (
         select coalesce((select min(user_guid) from jobs j
