@@ -83,11 +83,6 @@ class Engine:
                 wanted.append(UUID(guid))  # type: ignore[arg-type] # whatever came in a message; no text is no guid
         asyncio.run_coroutine_threadsafe(self._offer(wanted), self._loop).result()
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether the loop still runs."""
-        return self._thread.is_alive()
-
     def ping(self, timeout_s: float) -> bool:
         """Whether the loop takes a turn within `timeout_s` seconds; from any other thread."""
         try:
