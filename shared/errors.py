@@ -1,12 +1,13 @@
-"""The errors of Safekeep: one root, and below it those that a client may see, each with its Cloud Foundry code.
+"""The errors of Safekeep: one root, and below it those that a client may see, each with its row of `cf_errors.py`.
 
-Codes, titles and texts are those of Cloud Foundry's v3 API, so that its clients recognise them. Turning an error into
-a response is left to the API's error middleware.
+Turning an error into a response is left to the API's error middleware.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
+
+from shared.cf_errors import CfError
 
 
 class SafekeepError(Exception):
@@ -18,20 +19,20 @@ class SettingsError(SafekeepError):
 
 
 class ApiError(SafekeepError):
-    """An error that is answered to the client as `{"errors":[{code,detail,title}]}`.
+    """An error that is answered to the client as `{"errors":[{code,detail,title}]}`, with its row of the table.
 
-    `detail` is the text for people; without one, the class's own text is used. `retry_after_s` becomes the header
-    `Retry-After`, in seconds.
+    `detail` is the text for people; without one, the row's own text is used. `retry_after_s` becomes the header
+    `Retry-After`, in seconds; `status` replaces the row's HTTP status where HTTP has a more exact one.
     """
 
-    code: ClassVar[int] = 10001
-    title: ClassVar[str] = "UnknownError"
-    status: ClassVar[int] = 500
-    text: ClassVar[str] = "An unknown error occurred."
+    row: ClassVar[CfError] = CfError.UNKNOWN
 
-    def __init__(self, detail: str | None = None, *, retry_after_s: int | None = None) -> None:
-        self.detail = self.text if detail is None else detail
+    def __init__(
+        self, detail: str | None = None, *, retry_after_s: int | None = None, status: int | None = None
+    ) -> None:
+        self.detail = self.row.text if detail is None else detail
         self.retry_after_s = retry_after_s
+        self.status = self.row.status if status is None else status
         super().__init__(self.detail)
 
 
@@ -42,77 +43,136 @@ class UnknownError(ApiError):
 class InvalidAuthTokenError(ApiError):
     """A bearer token was sent and is not valid. Clients refresh their token on this one."""
 
-    code, title, status, text = 1000, "CF-InvalidAuthToken", 401, "Invalid Auth Token"
+    row = CfError.INVALID_AUTH_TOKEN
 
 
 class MessageParseError(ApiError):
     """The body says that it is JSON and is not."""
 
-    code, title, status = 1001, "CF-MessageParseError", 400
-    text = "Request invalid due to parse error: invalid request body"
+    row = CfError.MESSAGE_PARSE_ERROR
+
+    def __init__(self) -> None:
+        super().__init__(self.row.text.format("invalid request body"))
 
 
 class BadRequestError(ApiError):
     """The request breaks HTTP's rules or our limits before its content matters."""
 
-    code, title, status, text = 1004, "CF-BadRequest", 400, "Bad request"
+    row = CfError.BAD_REQUEST
+
+    def __init__(self, reason: str, *, status: int | None = None) -> None:
+        super().__init__(self.row.text.format(reason), status=status)
 
 
 class NotFoundError(ApiError):
     """No such route, or not with this method; Cloud Foundry has no 405."""
 
-    code, title, status, text = 10000, "CF-NotFound", 404, "Unknown request"
+    row = CfError.NOT_FOUND
 
 
 class NotAuthenticatedError(ApiError):
     """No bearer token was sent at all."""
 
-    code, title, status, text = 10002, "CF-NotAuthenticated", 401, "Authentication error"
+    row = CfError.NOT_AUTHENTICATED
 
 
 class NotAuthorizedError(ApiError):
     """The caller may see this but not do it, or the token lacks the scope."""
 
-    code, title, status = 10003, "CF-NotAuthorized", 403
-    text = "You are not authorized to perform the requested action"
+    row = CfError.NOT_AUTHORIZED
 
 
 class BadQueryParameterError(ApiError):
     """A query parameter is unknown, repeated or out of range."""
 
-    code, title, status = 10005, "CF-BadQueryParameter", 400
-    text = "The query parameter is invalid"
+    row = CfError.BAD_QUERY_PARAMETER
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"{self.text}: {reason}")
+        super().__init__(self.row.text.format(reason))
 
 
 class UnprocessableEntityError(ApiError):
     """The request is understood and cannot be done; the detail says why."""
 
-    code, title, status, text = 10008, "CF-UnprocessableEntity", 422, "The request cannot be processed"
+    row = CfError.UNPROCESSABLE_ENTITY
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
 
 
 class ResourceNotFoundError(ApiError):
     """The thing does not exist, or the caller may not know that it does."""
 
-    code, title, status, text = 10010, "CF-ResourceNotFound", 404, "Resource not found"
+    row = CfError.RESOURCE_NOT_FOUND
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+
+
+class DatabaseError(ApiError):
+    """PostgreSQL refused a statement of ours, which is a bug."""
+
+    row = CfError.DATABASE_ERROR
+
+
+class RateLimitExceededError(ApiError):
+    """The caller has used up the requests of the current window."""
+
+    row = CfError.RATE_LIMIT_EXCEEDED
+
+
+class IpBasedRateLimitExceededError(ApiError):
+    """Requests without a token from this address have used up those of the current window."""
+
+    row = CfError.IP_BASED_RATE_LIMIT_EXCEEDED
 
 
 class ServiceUnavailableError(ApiError):
     """Something we depend on is away; trying again later is right."""
 
-    code, title, status, text = 10015, "CF-ServiceUnavailable", 503, "Database connection failure"
+    row = CfError.SERVICE_UNAVAILABLE
+
+
+class OrgSuspendedError(ApiError):
+    """The instance's organization is suspended: only admins write."""
+
+    row = CfError.ORG_SUSPENDED
+
+
+class SpaceSuspendedError(ApiError):
+    """The instance's space is suspended: only admins write."""
+
+    row = CfError.SPACE_SUSPENDED
+
+
+class ResourceBeingDeletedError(ApiError):
+    """The organization or space of the instance is being deleted."""
+
+    row = CfError.RESOURCE_BEING_DELETED
+
+    def __init__(self, noun: str) -> None:
+        super().__init__(self.row.text.format(noun))
+
+
+class UaaUnavailableError(ApiError):
+    """UAA cannot be asked for what verifying a token needs, and we have nothing from earlier."""
+
+    row = CfError.UAA_UNAVAILABLE
+
+
+class UaaRateLimitedError(ApiError):
+    """UAA has too many requests, and we have nothing from earlier."""
+
+    row = CfError.UAA_RATE_LIMITED
 
 
 class OperationInProgressError(ApiError):
     """Another operation is active on the service instance, named by its *name*, as Cloud Foundry does."""
 
-    code, title, status = 60016, "CF-AsyncServiceInstanceOperationInProgress", 409
-    text = "An operation for the service instance is in progress."
+    row = CfError.ASYNC_SERVICE_INSTANCE_OPERATION_IN_PROGRESS
 
     def __init__(self, instance_name: str) -> None:
-        super().__init__(f"An operation for service instance {instance_name} is in progress.")
+        super().__init__(self.row.text.format(instance_name))
 
 
 class StoreError(SafekeepError):
@@ -122,7 +182,7 @@ class StoreError(SafekeepError):
 class StoreUnavailableError(ServiceUnavailableError, StoreError):
     """PostgreSQL cannot be reached, is starting or stopping, or took too long. Trying again later is right."""
 
-    def __init__(self, detail: str | None = None) -> None:
+    def __init__(self, detail: str = "Database connection failure") -> None:
         super().__init__(detail, retry_after_s=5)
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from shared.cf_errors import CfError
     from shared.states import Event, Operation
 
 REMAINS: Final = "The service broker cannot remove what this operation may have left there."
@@ -165,6 +166,11 @@ class JobError(NamedTuple):
     code: int
     title: str
     detail: str
+
+    @classmethod
+    def of(cls, row: CfError, detail: str | None = None) -> JobError:
+        """The error of that row, with the row's own text unless another is given."""
+        return cls(row.code, row.title, row.text if detail is None else detail)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from api.handlers.service_instances import find_instance
 from api.payloads.operations import to_job_request
 from api.payloads.query import read_query
 from api.presenters.jobs import job_etag, job_url, present_job, retry_after_s
+from shared.cf_errors import CfError
 from shared.errors import NotAuthorizedError, OperationInProgressError, ResourceNotFoundError, UnprocessableEntityError
 from shared.records import JobError, Step
 from shared.states import TERMINAL_STATES, Event
@@ -109,7 +110,7 @@ def _cancellation(seizure: Seizure, user_name: str) -> Step:
     """The end of a seized job. What removes its remains waits for a start call that may still be under way."""
     claim = seizure.claim
     noun = claim.operation.removeprefix("service_instance.").removeprefix("create_")
-    error = JobError(10009, "CF-UnableToPerform", f"{noun} could not be completed: cancelled by {user_name}")
+    error = JobError.of(CfError.UNABLE_TO_PERFORM, f"{noun} could not be completed: cancelled by {user_name}")
     return Step(
         claim=claim,
         worker="api",

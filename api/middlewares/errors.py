@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from shared.errors import ApiError, BadRequestError, MessageParseError, NotFoundError, UnknownError
+from shared.errors import ApiError, BadRequestError, DatabaseError, NotFoundError, StoreError, UnknownError
 from shared.observability.logging import get_logger
 
 if TYPE_CHECKING:
@@ -21,24 +21,32 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except ApiError as error:
-        return _response(error)
-    except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
-        return _response(NotFoundError())
-    except web.HTTPRequestEntityTooLarge:
-        return _response(BadRequestError("Bad request: the body is too large"), status=413)
+        return present(error)
     except web.HTTPException as error:
         if error.status < web.HTTPBadRequest.status_code:
             raise
-        return _response(MessageParseError(), status=error.status)
+        return present(_of_http(error))
+    except StoreError as error:
+        _log.error("the database refused a statement", method=request.method, route=_route(request), error=str(error))
+        return present(DatabaseError())
     except Exception:  # noqa: BLE001 - the outermost catch: a client gets an answer whatever happened, the log the rest
         _log.exception("unexpected error", method=request.method, route=_route(request))
-        return _response(UnknownError())
+        return present(UnknownError())
 
 
-def _response(error: ApiError, status: int | None = None) -> web.Response:
+def _of_http(error: web.HTTPException) -> ApiError:
+    if isinstance(error, web.HTTPNotFound | web.HTTPMethodNotAllowed):
+        return NotFoundError()
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return BadRequestError("the body is too large", status=error.status)
+    return BadRequestError(error.reason, status=error.status)
+
+
+def present(error: ApiError) -> web.Response:
+    """The response that says `error`."""
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    body = {"errors": [{"code": error.code, "detail": error.detail, "title": error.title}]}
-    return web.json_response(body, status=status or error.status, headers=headers)
+    body = {"errors": [{"code": error.row.code, "detail": error.detail, "title": error.row.title}]}
+    return web.json_response(body, status=error.status, headers=headers)
 
 
 def _route(request: web.Request) -> str:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+from shared.cf_errors import CfError
 from shared.records import JobError
 from worker.broker.client import NotReceivedError, UnclearError
 
@@ -58,7 +59,7 @@ class _Row:
     word: str | None = None  #: only with this `error` in the body
     needs_retry_after: bool = False  #: only with a `Retry-After`
     quotes_broker: bool = True  #: whether the broker's description goes before `text`
-    code_and_title: tuple[int, str] | None = None  #: instead of 10009 CF-UnableToPerform
+    error: CfError | None = None  #: instead of UNABLE_TO_PERFORM
 
     def fits(self, answer: Answer, word: Any) -> bool:
         return (
@@ -76,23 +77,23 @@ _NOT_SUCCESSFUL: Final = (
     _Row(
         _only(HTTPStatus.UNPROCESSABLE_ENTITY),
         Meaning.WAIT,
-        "The service broker could not perform this operation in parallel with other running operations",
+        CfError.SERVICE_BROKER_CONCURRENCY_ERROR.text,
         word="ConcurrencyError",
-        code_and_title=(270018, "CF-ServiceBrokerConcurrencyError"),
+        error=CfError.SERVICE_BROKER_CONCURRENCY_ERROR,
     ),
     _Row(
         _only(HTTPStatus.UNPROCESSABLE_ENTITY),
         Meaning.REFUSAL,
-        "This service plan requires client support for asynchronous service operations.",
+        CfError.SERVICE_BROKER_ASYNC_REQUIRED.text,
         word="AsyncRequired",
         quotes_broker=False,
-        code_and_title=(270014, "CF-ServiceBrokerAsyncRequired"),
+        error=CfError.SERVICE_BROKER_ASYNC_REQUIRED,
     ),
     _Row(
         _only(HTTPStatus.UNPROCESSABLE_ENTITY),
         Meaning.REFUSAL,
         "the service broker refused the {noun} and gave no reason",
-        code_and_title=(10008, "CF-UnprocessableEntity"),
+        error=CfError.UNPROCESSABLE_ENTITY,
     ),
     _Row(_only(HTTPStatus.TOO_MANY_REQUESTS), Meaning.WAIT, "the service broker has too many requests"),
     _Row(
@@ -126,7 +127,7 @@ _NOT_SUCCESSFUL: Final = (
 
 def unable(noun: str, reason: str) -> JobError:
     """Cloud Foundry's error for an operation that a broker did not bring about: `noun` is "backup" or "restore"."""
-    return JobError(10009, "CF-UnableToPerform", f"{noun} could not be completed: {reason}")
+    return JobError.of(CfError.UNABLE_TO_PERFORM, f"{noun} could not be completed: {reason}")
 
 
 def of_start(noun: str, answer: Answer | NotReceivedError | UnclearError) -> Outcome:
@@ -216,10 +217,10 @@ def _not_successful(noun: str, answer: Answer) -> Outcome:
     said = describe(answer.body)
     word = answer.body.get("error") if answer.body is not None else None
     row = next(row for row in _NOT_SUCCESSFUL if row.fits(answer, word))
-    if row.code_and_title is None:
+    if row.error is None:
         error = unable(noun, (said if row.quotes_broker else None) or row.text.format(noun=noun, status=answer.status))
     else:
-        error = JobError(*row.code_and_title, (said if row.quotes_broker else None) or row.text.format(noun=noun))
+        error = JobError.of(row.error, (said if row.quotes_broker else None) or row.text.format(noun=noun))
     return Outcome(
         meaning=row.meaning,
         http_status=answer.status,

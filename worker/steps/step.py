@@ -9,6 +9,7 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
+from shared.cf_errors import CfError
 from shared.errors import SecretsError
 from shared.records import JobError, Step
 from shared.states import Event, JobState
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from worker.broker.client import Answer, BrokerClient
     from worker.broker.outcome import Outcome
 
-JOB_TIMEOUT: Final = JobError(290006, "CF-JobTimeout", "The job execution has timed out.")
+JOB_TIMEOUT: Final = JobError.of(CfError.JOB_TIMEOUT)
 
 #: Answers to a start call after which the broker has certainly not begun anything.
 _WITHOUT_EFFECT: Final = frozenset({Meaning.REFUSAL, Meaning.WAIT, Meaning.NOT_RECEIVED})

@@ -17,7 +17,7 @@ accepted as (
            traceparent, request_body, can_undo, now(), now() + make_interval(secs => %(hint_grace_s)s),
            now() + make_interval(secs => deadline_s)
     from request
-    on conflict (service_instance_guid) where completed_at is null and not is_clean_up do nothing
+    on conflict (service_instance_guid) where completed_at is null and holds_instance do nothing
     returning guid
 ),
 new_backup as (
