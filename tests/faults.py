@@ -22,7 +22,7 @@ async def fails(doing: Awaitable[object]) -> None:
     async with asyncio.timeout(GUARD_S):
         with pytest.raises(StoreUnavailableError) as caught:
             await doing
-    assert (caught.value.status, caught.value.code, caught.value.retry_after_s) == (503, 10015, 5)
+    assert (caught.value.status, caught.value.row.code, caught.value.retry_after_s) == (503, 10015, 5)
 
 
 async def answers(database: Database) -> bool:
