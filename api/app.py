@@ -20,6 +20,7 @@ from shared.coalescer import Coalescer
 from shared.directory.tables import TablesDirectory
 from shared.store.backups import Backups
 from shared.store.database import Database
+from shared.store.idempotency_keys import IdempotencyKeys
 from shared.store.jobs import Jobs
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
                 verifier=verifier,
                 jobs=store,
                 backups=Backups(database),
+                keys=IdempotencyKeys(database),
                 accepts=Coalescer(store.accept),
                 hints=await stack.enter_async_context(HintPump(sender, settings.hint_batch)),
             )

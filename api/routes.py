@@ -17,5 +17,7 @@ ENDPOINTS: Final = (
     jobs.cancel_job,
     backups.list_backups,
     backups.create_backup,
+    backups.read_backup,
+    backups.delete_backup,
     restores.create_restore,
 )

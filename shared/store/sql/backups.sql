@@ -14,6 +14,16 @@ select guid, service_instance_guid, created_at, size_bytes
 from backups
 where guid = %(guid)s and service_instance_guid = %(service_instance_guid)s and state = 'succeeded';
 
+-- name: find
+-- One backup of an instance that there is, or that is being made or deleted, with the newest job on it.
+select guid, service_instance_guid, created_at, size_bytes, state, trigger, completed_at, expires_at,
+       (select j.guid from jobs j
+        where j.resource_guid = b.guid and not j.is_clean_up
+        order by j.created_at desc
+        limit 1) as job_guid
+from backups b
+where guid = %(guid)s and service_instance_guid = %(service_instance_guid)s and state <> 'deleted';
+
 -- name: list_instances
 -- The managed instances whose plans have backups, with their brokers; those given, or with null all.
 select i.guid, i.name, b.guid as broker_guid, b.name as broker_name, b.url as broker_url,
