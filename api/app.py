@@ -18,6 +18,7 @@ from api.presenters.discovery import own_version
 from api.routes import ENDPOINTS
 from shared.coalescer import Coalescer
 from shared.directory.tables import TablesDirectory
+from shared.store.audit_events import AuditEvents
 from shared.store.backups import Backups
 from shared.store.database import Database
 from shared.store.idempotency_keys import IdempotencyKeys
@@ -54,6 +55,7 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
                 jobs=store,
                 backups=Backups(database),
                 keys=IdempotencyKeys(database),
+                audit_events=AuditEvents(database),
                 accepts=Coalescer(store.accept),
                 hints=await stack.enter_async_context(HintPump(sender, settings.hint_batch)),
             )

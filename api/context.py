@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shared.records import Acceptance, JobRequest
     from shared.security.tokens import TokenVerifier
     from shared.settings import Settings
+    from shared.store.audit_events import AuditEvents
     from shared.store.backups import Backups
     from shared.store.database import Database
     from shared.store.idempotency_keys import IdempotencyKeys
@@ -33,6 +34,7 @@ class Context:
     jobs: Jobs
     backups: Backups
     keys: IdempotencyKeys
+    audit_events: AuditEvents
     accepts: Coalescer[JobRequest, Acceptance]  #: stores requests; those that meet share one statement
     hints: HintPump
 

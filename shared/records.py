@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from shared.states import JobState
 
@@ -249,6 +249,51 @@ class Step:
     actor: Actor | None = None  #: who took it, where that is not the user who asked for the job
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEvent:
+    """Who did what to which service instance."""
+
+    guid: UUID
+    type: str
+    actor_guid: str
+    actor_name: str
+    target_guid: str
+    target_type: str
+    target_name: str
+    space_guid: str | None
+    organization_guid: str | None
+    data: Json
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEventFilter:
+    """Which audit events are wanted; None is any. Moments are compared in whole seconds."""
+
+    types: list[str] | None
+    target_guids: list[str] | None
+    space_guids: list[str] | None
+    organization_guids: list[str] | None
+    after: datetime | None
+    since: datetime | None
+    before: datetime | None
+    until: datetime | None
+    is_newest_first: bool
+    limit: int
+    offset: int
+
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """Some of `total` things."""
+
+    total: int
+    items: tuple[Item, ...]
+
+
 class Actor(NamedTuple):
     """A user who did something."""
 
@@ -311,12 +356,13 @@ class KnownBackup(NamedTuple):
 
     guid: UUID
     service_instance_guid: str
-    state: str  #: "in progress", "succeeded", "failed" or "deleted"
+    state: str  #: "in progress", "succeeded", "failed", "deleting" or "deleted"
     completed_at: datetime | None
     job_guid: UUID | None  #: None when the jobs were deleted after their time
     job_state: JobState | None
     job_is_clean_up: bool
     can_remove: bool  #: whether the broker can remove it, and has not said that it is somebody else's
+    was_deleted_on_request: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,10 @@ select coalesce(b.guid, j.resource_guid) as guid,
        coalesce(b.service_instance_guid, j.service_instance_guid) as service_instance_guid,
        coalesce(b.state, 'failed') as state, b.completed_at,
        j.guid as job_guid, j.state as job_state, coalesce(j.is_clean_up, false) as job_is_clean_up,
-       coalesce(j.can_remove, false) as can_remove
+       coalesce(j.can_remove, false) as can_remove,
+       exists (select from jobs d
+               where d.resource_guid = b.guid and d.operation = 'service_instance.delete_backup'
+                 and d.state = 'succeeded') as was_deleted_on_request
 from backup b
 full join newest_job j on j.resource_guid = b.guid
 order by b.completed_at, guid;
@@ -78,4 +81,7 @@ update backups
 set state = 'succeeded'
 where guid = %(guid)s and state = 'deleted' and completed_at = %(completed_at)s
   and not exists (select from jobs j where j.parent_guid = %(job_guid)s)
+  and not exists (select from jobs d
+                  where d.resource_guid = backups.guid and d.operation = 'service_instance.delete_backup'
+                    and d.state = 'succeeded')
 returning guid;
