@@ -17,8 +17,8 @@ from shared.security.secrets import Sealer
 from shared.store.backups import Backups
 from shared.store.database import Database
 from shared.store.jobs import Jobs
-from tests.integration.test_engine import QUICK, Story
-from tests.support import rows, seed
+from tests.integration.test_engine import Story
+from tests.support import QUICK, rows, seed
 from worker.broker.client import BrokerClient
 from worker.maintenance import reconciliation
 from worker.maintenance.reconcile import Finding, Kind
