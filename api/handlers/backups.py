@@ -9,7 +9,7 @@ from aiohttp import web
 from api.context import CONTEXT
 from api.handlers.jobs import accept
 from api.handlers.service_instances import find_instance
-from api.payloads.operations import check_instance, check_managed
+from api.payloads.operations import check_instance, check_managed, check_may_read_backups
 from api.payloads.query import read_limit, read_query
 from api.presenters.backups import present_backups
 from shared.states import Operation
@@ -31,6 +31,7 @@ async def list_backups(request: web.Request) -> web.Response:
     query = read_query(request, "limit")
     limit = read_limit(query.get("limit"), default=LIMIT_DEFAULT, maximum=LIMIT_MAX)
     instance = await find_instance(request, request.match_info["guid"])
+    check_may_read_backups(instance)
     check_managed(instance)
     backups = await request.app[CONTEXT].backups.list_newest(instance.guid, limit)
     return web.json_response(present_backups(backups))

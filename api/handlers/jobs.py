@@ -9,11 +9,11 @@ from aiohttp import ETag, web
 
 from api.context import CALLER, CONTEXT, REQUEST_ID
 from api.handlers.service_instances import find_instance
-from api.payloads.operations import to_job_request
+from api.payloads.operations import check_may_write, to_job_request
 from api.payloads.query import read_query
 from api.presenters.jobs import job_etag, job_url, present_job, retry_after_s
 from shared.cf_errors import CfError
-from shared.errors import NotAuthorizedError, OperationInProgressError, ResourceNotFoundError, UnprocessableEntityError
+from shared.errors import OperationInProgressError, ResourceNotFoundError, UnprocessableEntityError
 from shared.records import JobError, Step
 from shared.states import TERMINAL_STATES, Event
 
@@ -73,15 +73,14 @@ async def read_job(request: web.Request) -> web.Response:
 async def cancel_job(request: web.Request) -> web.Response:
     """End the job now, whatever its worker is doing, and have removed what it may have left at the broker.
 
-    Raises NotAuthorizedError for those who may not write to its instance, and UnprocessableEntityError for a job that
-    has ended or that can no longer be undone.
+    Raises what `check_may_write` raises for those who may not write to its instance, and UnprocessableEntityError for a
+    job that has ended or that can no longer be undone.
     """
     read_query(request)
     context = request.app[CONTEXT]
     job = await _find_job(request)
     instance = await find_instance(request, job.service_instance_guid)
-    if not instance.may_write:
-        raise NotAuthorizedError
+    check_may_write(instance)
     if job.operation.is_clean_up:
         raise UnprocessableEntityError("A clean-up cannot be cancelled.")
     seizure = await context.jobs.seize(job.guid, owner=f"api, for {request[CALLER].user_guid}")
