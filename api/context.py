@@ -36,5 +36,6 @@ class Context:
 
 
 CONTEXT: Final = web.AppKey("context", Context)
+DOCUMENT: Final = web.AppKey("document", bytes)  #: /openapi.json, made once
 CALLER: Final = web.RequestKey("caller", Caller)
 REQUEST_ID: Final = web.RequestKey("request_id", str)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from aiohttp import ETag, web
 
 from api.context import CALLER, CONTEXT, REQUEST_ID
+from api.endpoint import FINDING, WRITING, Answer, Header, endpoint
 from api.handlers.service_instances import find_instance
 from api.payloads.operations import check_may_write, to_job_request
-from api.payloads.query import read_query
-from api.presenters.jobs import job_etag, job_url, present_job, retry_after_s
+from api.presenters.jobs import JobJson, job_etag, job_url, present_job, retry_after_s
 from shared.cf_errors import CfError
 from shared.errors import OperationInProgressError, ResourceNotFoundError, UnprocessableEntityError
 from shared.records import JobError, Step
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from shared.records import Instance, Job, Json, RestorePoint
     from shared.states import Operation
     from shared.store.jobs import Seizure
+
+
+#: What a request that begins a job is answered with.
+ACCEPTED: Final = {202: Answer(text="Accepted.", headers={"Location": "The URL of the job."})}
 
 
 async def accept(
@@ -52,9 +56,26 @@ async def accept(
     return web.Response(status=202, headers={"Location": job_url(context.settings.external_url, job.guid)})
 
 
+@endpoint(
+    "GET",
+    "/v3/jobs/{guid}",
+    "Get Job",
+    headers=(Header("If-None-Match", "An `ETag` from earlier: 304 while the job is as it was."),),
+    answers={
+        200: Answer(
+            text="The job, also when it has failed.",
+            body=JobJson,
+            headers={
+                "ETag": "Changes exactly when the job does.",
+                "Retry-After": "Seconds after which looking again may be worth it; absent once the job has ended.",
+            },
+        ),
+        304: Answer(text="The job is as it was."),
+    },
+    errors=FINDING,
+)
 async def read_job(request: web.Request) -> web.Response:
-    """The job, to anybody who may read at all: its guid is the capability, as in Cloud Foundry."""
-    read_query(request)
+    """Reads a job. Anybody who may read at all may read it: its guid is the capability."""
     context = request.app[CONTEXT]
     job = await _find_job(request)
     etag = job_etag(job)
@@ -70,13 +91,12 @@ async def read_job(request: web.Request) -> web.Response:
     return response
 
 
+@endpoint("POST", "/v3/jobs/{guid}/actions/cancel", "Cancel Job", answers=ACCEPTED, errors=WRITING)
 async def cancel_job(request: web.Request) -> web.Response:
-    """End the job now, whatever its worker is doing, and have removed what it may have left at the broker.
+    """Ends a job now, whatever its worker is doing, and has removed what it may have left at the service broker.
 
-    Raises what `check_may_write` raises for those who may not write to its instance, and UnprocessableEntityError for a
-    job that has ended or that can no longer be undone.
+    The job is `FAILED` from then on. One that has ended, or whose operation can no longer be undone, is refused.
     """
-    read_query(request)
     context = request.app[CONTEXT]
     job = await _find_job(request)
     instance = await find_instance(request, job.service_instance_guid)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from api.context import CONTEXT
-from api.handlers.jobs import accept
+from api.endpoint import WRITING, endpoint
+from api.handlers.jobs import ACCEPTED, accept
 from api.handlers.service_instances import find_instance
-from api.payloads.body import read_body
 from api.payloads.operations import check_instance
-from api.payloads.query import read_query
 from api.payloads.restores import RestorePayload
+from shared.cf_errors import CfError
 from shared.errors import NotAuthorizedError, ResourceNotFoundError, UnprocessableEntityError
 from shared.states import Operation
 
@@ -21,11 +21,20 @@ if TYPE_CHECKING:
     from shared.records import Instance
 
 
-async def create_restore(request: web.Request) -> web.Response:
-    """Accept a restore into the instance: 202 and where its job is."""
-    read_query(request)
-    payload = await read_body(request, RestorePayload)
-    instance = await find_instance(request, request.match_info["guid"])
+@endpoint(
+    "POST",
+    "/v3/service_instances/{service_instance_guid}/actions/restore",
+    "Restore Service Instance From Backup",
+    body=RestorePayload,
+    answers=ACCEPTED,
+    errors=(*WRITING, CfError.ASYNC_SERVICE_INSTANCE_OPERATION_IN_PROGRESS),
+)
+async def create_restore(request: web.Request, payload: RestorePayload) -> web.Response:
+    """Restores a service instance from a backup of its own, or of another instance of the same offering.
+
+    What is in the instance is overwritten. The answer says where the job is that restores.
+    """
+    instance = await find_instance(request, request.match_info["service_instance_guid"])
     check_instance(instance, *payload.features())
     restore = payload.to_restore_point()
     source = instance
