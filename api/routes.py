@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from api.handlers import backups, discovery, health, jobs, openapi, restores
+from api.handlers import (
+    backups,
+    discovery,
+    health,
+    jobs,
+    openapi,
+    organizations,
+    restores,
+    roles,
+    service_brokers,
+    service_instances,
+    service_offerings,
+    service_plans,
+    spaces,
+)
 
 ENDPOINTS: Final = (
     discovery.root,
@@ -18,4 +32,19 @@ ENDPOINTS: Final = (
     backups.list_backups,
     backups.create_backup,
     restores.create_restore,
+    service_instances.list_service_instances,
+    service_instances.get_service_instance,
+    service_instances.get_permissions,
+    service_offerings.list_service_offerings,
+    service_offerings.get_service_offering,
+    service_plans.list_service_plans,
+    service_plans.get_service_plan,
+    service_brokers.list_service_brokers,
+    service_brokers.get_service_broker,
+    spaces.list_spaces,
+    spaces.get_space,
+    organizations.list_organizations,
+    organizations.get_organization,
+    roles.list_roles,
+    roles.get_role,
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from api.payloads.query import Between, Query
 
@@ -56,3 +56,24 @@ def _read_moment(value: object) -> object:
 
 #: A moment, in the form that answers have.
 Moment = Annotated[datetime, BeforeValidator(_read_moment)]
+
+
+def in_words(problem: str) -> WrapValidator:
+    """For a value of a few: `problem` is what is said about any other."""
+
+    def check(value: Any, accept: ValidatorFunctionWrapHandler) -> Any:  # Any: whatever the annotated type takes
+        try:
+            return accept(value)
+        except ValidationError:
+            raise ValueError(problem) from None
+
+    return WrapValidator(check)
+
+
+Times = Literal["created_at", "-created_at", "updated_at", "-updated_at"]
+_ORDER: Final = Field(description="What to order by; after a minus, the other way round.")
+#: The order of what has no name.
+OrderByTime = Annotated[Times, in_words("Order by can only be: 'created_at', 'updated_at'"), _ORDER]
+Order = Annotated[
+    Times | Literal["name", "-name"], in_words("Order by can only be: 'created_at', 'updated_at', 'name'"), _ORDER
+]
