@@ -2,24 +2,24 @@
 -- the caller may see of a noun and the filters leave; `page` ends it. A filter that is null leaves everything.
 
 -- name: page
--- The rows of the page, each with the number of all that are visible. There is one row of nulls when the page is empty,
--- so that the number is told even then. What is equal in the order asked for is ordered by guid, so that pages neither
--- repeat nor leave out anything.
-, numbered as (
-    select *,
-           row_number() over (order by
-               case when %(order_by)s = 'name' then name end,
-               case when %(order_by)s = '-name' then name end desc,
-               case %(order_by)s when 'created_at' then created_at when 'updated_at' then updated_at end,
-               case %(order_by)s when '-created_at' then created_at when '-updated_at' then updated_at end desc,
-               guid) as position
+-- The rows of the page in their order, each with the number of all that are visible. There is one row of nulls when the
+-- page is empty, so that the number is told even then. What is equal in the order asked for is ordered by guid, so that
+-- pages neither repeat nor leave out anything.
+, picked as (
+    select *
     from visible
+    order by
+        case when %(order_by)s = 'name' then name end,
+        case when %(order_by)s = '-name' then name end desc,
+        case %(order_by)s when 'created_at' then created_at when 'updated_at' then updated_at end,
+        case %(order_by)s when '-created_at' then created_at when '-updated_at' then updated_at end desc,
+        guid
+    limit %(limit)s::bigint offset %(offset)s::bigint
 )
-select (select count(*) from visible) as total, n.*
+select (select count(*) from visible) as total, p.*
 from (select) as once
-left join numbered n
-    on n.position > %(offset)s::bigint and n.position <= %(offset)s::bigint + %(limit)s::bigint
-order by n.position;
+left join (select *, row_number() over () as position from picked) p on true
+order by p.position;
 
 -- name: visible_organizations
 with visible as (
