@@ -17,6 +17,7 @@ from api.openapi import build_document
 from api.presenters.discovery import own_version
 from api.routes import ENDPOINTS
 from shared.coalescer import Coalescer
+from shared.directory.reading import TablesReading
 from shared.directory.tables import TablesDirectory
 from shared.store.audit_events import AuditEvents
 from shared.store.backups import Backups
@@ -51,6 +52,7 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
                 settings=settings,
                 database=database,
                 directory=TablesDirectory(database, staleness_s=settings.directory_staleness_s),
+                reading=TablesReading(database),
                 verifier=verifier,
                 jobs=store,
                 backups=Backups(database),
