@@ -19,8 +19,10 @@ from api.routes import ENDPOINTS
 from shared.coalescer import Coalescer
 from shared.directory.reading import TablesReading
 from shared.directory.tables import TablesDirectory
+from shared.store.audit_events import AuditEvents
 from shared.store.backups import Backups
 from shared.store.database import Database
+from shared.store.idempotency_keys import IdempotencyKeys
 from shared.store.jobs import Jobs
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
                 verifier=verifier,
                 jobs=store,
                 backups=Backups(database),
+                keys=IdempotencyKeys(database),
+                audit_events=AuditEvents(database),
                 accepts=Coalescer(store.accept),
                 hints=await stack.enter_async_context(HintPump(sender, settings.hint_batch)),
             )

@@ -24,9 +24,23 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from shared.settings import Settings
+    from shared.store.jobs import Jobs
 
 DEVELOPER = "developer-guid"
 BROKER_PASSWORD = "brøker-password"
+#: Settings with which nothing waits longer than a test should.
+QUICK: dict[str, Any] = {
+    "dispatch_interval_s": 0.02,
+    "hint_interval_s": 0.2,
+    "poll_interval_s": 0.01,
+    "start_backoff_s": 0.01,
+    "broker_timeout_s": 1,
+    "lease_s": 3,
+    "worker_grace_s": 0.2,
+    "clean_up_backoff_s": 0.01,
+    "breaker_pause_s": 0.05,
+    "breaker_pause_max_s": 0.05,
+}
 FEATURES = ("backup", "restore", "restore.cross_instance")
 
 
@@ -106,8 +120,17 @@ def job_request(broker_guid: UUID, instance: str = "i-1", **values: Any) -> JobR
         "request_body": '{"service_id": "s", "plan_id": "p"}',
         "deadline_s": 3600,
         "can_undo": True,
+        "user_name": "user",
+        "service_instance_name": f"name of {instance}",
+        "space_guid": "space",
+        "organization_guid": "org",
     }
     return JobRequest(**defaults | values)
+
+
+async def accept_all(jobs: Jobs, *requests: JobRequest) -> list[bool]:
+    """For each of `requests`, whether it was stored."""
+    return [accepted.is_stored for accepted in await jobs.accept(requests)]
 
 
 def bearer(

@@ -89,6 +89,7 @@ def present_root(external_url: str) -> RootJson:
 def present_v3(external_url: str) -> V3Json:
     """The links of `GET /v3`."""
     paths = (
+        "audit_events",
         "jobs",
         "organizations",
         "roles",

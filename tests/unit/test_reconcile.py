@@ -31,6 +31,7 @@ def known(state: str, job_state: JobState = DONE, **more: Any) -> KnownBackup:
         "job_guid": JOB,
         "job_state": job_state,
         "job_is_clean_up": False,
+        "was_deleted_on_request": False,
         "can_remove": True,
     }
     return KnownBackup(**values | more)
@@ -84,6 +85,9 @@ BACK = (Kind.BACK, Fix.MARK_SUCCEEDED, True)
         (known("deleted", FAILED, **CLEAN_UP), "succeeded", LEFT),
         (known("deleted", OPEN, **CLEAN_UP), "succeeded", IN_HAND),
         (known("deleted", **NO_JOB), "succeeded", LEFT_FOR_GOOD),
+        (known("deleted", was_deleted_on_request=True), "succeeded", LEFT),
+        (known("deleting"), "succeeded", None),
+        (known("deleting"), NOT_LISTED, None),
         (known("in progress", OPEN), "in progress", None),
         (known("in progress", OPEN), "succeeded", None),
         (known("in progress", OPEN), "failed", None),
