@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
-from pydantic import BeforeValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import BeforeValidator, Field
 
-from api.payloads.query import Between, Query
+from api.payloads.query import Between, Query, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 VALUE_LENGTH_MAX: Final = 255
@@ -58,22 +61,21 @@ def _read_moment(value: object) -> object:
 Moment = Annotated[datetime, BeforeValidator(_read_moment)]
 
 
-def in_words(problem: str) -> WrapValidator:
-    """For a value of a few: `problem` is what is said about any other."""
+def one_of(noun: str, choices: Any) -> Callable[[object], object]:  # Any: a Literal type
+    """For a word of those; refuses others, naming the parameter as `noun` and all that it can be."""
+    valid = get_args(choices)
 
-    def check(value: Any, accept: ValidatorFunctionWrapHandler) -> Any:  # Any: whatever the annotated type takes
-        try:
-            return accept(value)
-        except ValidationError:
-            raise ValueError(problem) from None
+    def read(value: object) -> object:
+        if value not in valid:
+            raise ValueError(f"{noun} can only be: {quoted(valid)}")
+        return value
 
-    return WrapValidator(check)
+    return read
 
 
 Times = Literal["created_at", "-created_at", "updated_at", "-updated_at"]
+TimesOrName = Literal["created_at", "-created_at", "updated_at", "-updated_at", "name", "-name"]
 _ORDER: Final = Field(description="What to order by; after a minus, the other way round.")
-#: The order of what has no name.
-OrderByTime = Annotated[Times, in_words("Order by can only be: 'created_at', 'updated_at'"), _ORDER]
-Order = Annotated[
-    Times | Literal["name", "-name"], in_words("Order by can only be: 'created_at', 'updated_at', 'name'"), _ORDER
-]
+#: The order of what has no name, and of what has one.
+OrderByTime = Annotated[Times, BeforeValidator(one_of("Order by", Times)), _ORDER]
+Order = Annotated[TimesOrName, BeforeValidator(one_of("Order by", TimesOrName)), _ORDER]
