@@ -57,7 +57,7 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
                 settings=settings,
                 database=database,
                 directory=TablesDirectory(database, staleness_s=settings.directory_staleness_s),
-                verifier=verifier,
+                verifier=await stack.enter_async_context(verifier),
                 jobs=store,
                 backups=Backups(database),
                 accepts=Coalescer(store.accept),

@@ -10,7 +10,10 @@ from api.presenters.discovery import present_info, present_root, present_v3
 
 async def root(request: web.Request) -> web.Response:
     """Where Cloud Foundry's clients start."""
-    return web.json_response(present_root(request.app[CONTEXT].settings.external_url))
+    settings = request.app[CONTEXT].settings
+    return web.json_response(
+        present_root(settings.external_url, login_url=settings.login_url or settings.uaa_url, uaa_url=settings.uaa_url)
+    )
 
 
 async def v3(request: web.Request) -> web.Response:

@@ -22,13 +22,23 @@ async def authentication(request: web.Request, handler: Handler) -> web.StreamRe
     """Let known callers through. An unknown route answers 404 to anybody, as in Cloud Foundry."""
     if request.path in PUBLIC_PATHS or request.match_info.http_exception is not None:
         return await handler(request)
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise NotAuthenticatedError
-    caller = await request.app[CONTEXT].verifier.verify(token.strip())
+    caller = await request.app[CONTEXT].verifier.verify(_bearer_token(request))
     if not (caller.may_read if request.method in READING_METHODS else caller.may_write):
         raise NotAuthorizedError
     request[CALLER] = caller
     response = await handler(request)
     response.headers["X-USER-GUID"] = caller.user_guid
     return response
+
+
+def _bearer_token(request: web.Request) -> str:
+    """The token of the one Authorization header, which is exactly two words.
+
+    Raises NotAuthenticatedError for anything else, and for two such headers: which one counts is a matter of opinion,
+    and a proxy in front of us may have another one.
+    """
+    match [header.split() for header in request.headers.getall("Authorization", ())]:
+        case [[scheme, token]] if scheme.lower() == "bearer":
+            return token
+        case _:
+            raise NotAuthenticatedError
