@@ -68,3 +68,8 @@ class CfError(Enum):
         self.title = title
         self.status = status
         self.text = text
+
+    @property
+    def statuses(self) -> tuple[int, ...]:
+        """The HTTP statuses that it can come with: its own, or a more exact one of HTTP's."""
+        return (self.status, 408, 413) if self is CfError.BAD_REQUEST else (self.status,)

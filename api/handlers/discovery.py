@@ -5,9 +5,11 @@ from __future__ import annotations
 from aiohttp import web
 
 from api.context import CONTEXT
-from api.presenters.discovery import present_info, present_root, present_v3
+from api.endpoint import Answer, endpoint
+from api.presenters.discovery import InfoJson, RootJson, V3Json, present_info, present_root, present_v3
 
 
+@endpoint("GET", "/", "Get Root", query=None, answers={200: Answer(text="Links.", body=RootJson)}, is_public=True)
 async def root(request: web.Request) -> web.Response:
     """Where Cloud Foundry's clients start."""
     settings = request.app[CONTEXT].settings
@@ -16,11 +18,15 @@ async def root(request: web.Request) -> web.Response:
     )
 
 
+@endpoint("GET", "/v3", "Get V3 Root", query=None, answers={200: Answer(text="Links.", body=V3Json)}, is_public=True)
 async def v3(request: web.Request) -> web.Response:
     """The collections."""
     return web.json_response(present_v3(request.app[CONTEXT].settings.external_url))
 
 
+@endpoint(
+    "GET", "/v3/info", "Get Info", query=None, answers={200: Answer(text="Facts.", body=InfoJson)}, is_public=True
+)
 async def info(request: web.Request) -> web.Response:
     """Name and version."""
     settings = request.app[CONTEXT].settings

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from api.context import CALLER, CONTEXT
+from api.routes import ENDPOINTS
 from shared.errors import NotAuthenticatedError, NotAuthorizedError
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
 #: Discovery and health answer anybody, as in Cloud Foundry.
-PUBLIC_PATHS: Final = frozenset({"/", "/v3", "/v3/info", "/healthz", "/readyz"})
+PUBLIC_PATHS: Final = frozenset(operation.path for operation in ENDPOINTS if operation.is_public)
 READING_METHODS: Final = frozenset({"GET", "HEAD"})
 
 

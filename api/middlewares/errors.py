@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from api.presenters.errors import present_error
 from shared.errors import ApiError, BadRequestError, DatabaseError, NotFoundError, StoreError, UnknownError
 from shared.observability.logging import get_logger
 
@@ -45,8 +46,7 @@ def _of_http(error: web.HTTPException) -> ApiError:
 def present(error: ApiError) -> web.Response:
     """The response that says `error`."""
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    body = {"errors": [{"code": error.row.code, "detail": error.detail, "title": error.row.title}]}
-    return web.json_response(body, status=error.status, headers=headers)
+    return web.json_response(present_error(error), status=error.status, headers=headers)
 
 
 def _route(request: web.Request) -> str:

@@ -1,27 +1,55 @@
-"""Query parameters: known names only, each at most once."""
+"""Query parameters: known names only, each at most once, each as its model says."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from annotated_types import Ge, GroupedMetadata, Le
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from shared.errors import BadQueryParameterError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from aiohttp import web
 
 
-def read_query(request: web.Request, *valid: str) -> dict[str, str]:
-    """The query's parameters. Raises BadQueryParameterError for one that is not in `valid` or stands twice."""
-    unknown = sorted(set(request.query) - set(valid))
+class Query(BaseModel):
+    """The base of every operation's query. A field's alias, if it has one, is the parameter's name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The names of the parameters, in the order of the fields."""
+        return [field.alias or name for name, field in cls.model_fields.items()]
+
+
+class NoQuery(Query):
+    """An operation without parameters."""
+
+
+Asked = TypeVar("Asked", bound=Query)
+
+
+def read_query(request: web.Request, model: type[Asked]) -> Asked:
+    """The query as `model`. Raises BadQueryParameterError for unknown, repeated and wrong parameters."""
+    given = request.query
+    valid = model.names()
+    unknown = sorted(set(given) - set(valid))
     if unknown:
         known = f" Valid parameters are: {quoted(valid)}" if valid else ""
         raise BadQueryParameterError(f"Unknown query parameter(s): {quoted(unknown)}.{known}")
-    for name in request.query:
-        if len(request.query.getall(name)) > 1:
+    for name in given:
+        if len(given.getall(name)) > 1:
             raise BadQueryParameterError(f"'{name}' is given more than once")
-    return dict(request.query)
+    try:
+        return model.model_validate(dict(given))
+    except ValidationError as error:
+        problems = (problem["msg"].removeprefix("Value error, ") for problem in error.errors(include_url=False))
+        raise BadQueryParameterError("; ".join(problems)) from None
 
 
 def quoted(names: Iterable[str]) -> str:
@@ -29,12 +57,25 @@ def quoted(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
-def read_limit(value: str | None, *, default: int, maximum: int) -> int:
-    """The number of resources asked for. Raises BadQueryParameterError unless it is from 1 to `maximum`."""
-    if value is None:
-        return default
-    # isascii: other scripts' digits are digits to Python, and nobody means them.
-    number = int(value) if value.isascii() and value.isdigit() and len(value) <= len(str(maximum)) else 0
-    if not 1 <= number <= maximum:
-        raise BadQueryParameterError(f"Limit must be between 1 and {maximum}")
-    return number
+@dataclass(frozen=True)
+class Between(GroupedMetadata):
+    """For a whole number of a range, which error texts call `noun`: metadata of an annotated `int`."""
+
+    noun: str
+    minimum: int
+    maximum: int
+
+    def __iter__(self) -> Iterator[object]:
+        """The parts that pydantic knows: our own words for what is wrong, and the range for the document."""
+        yield Ge(self.minimum)
+        yield Le(self.maximum)
+        yield BeforeValidator(self._read)
+
+    def _read(self, value: object) -> object:
+        # isascii: other scripts' digits are digits to Python, and nobody means them.
+        if isinstance(value, str):
+            fits = value.isascii() and value.isdigit() and len(value) <= len(str(self.maximum))
+            value = int(value) if fits else None
+        if not isinstance(value, int) or not self.minimum <= value <= self.maximum:
+            raise ValueError(f"{self.noun} must be between {self.minimum} and {self.maximum}")
+        return value

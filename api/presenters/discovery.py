@@ -3,16 +3,77 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from shared.records import Json
+from typing_extensions import TypedDict
+
+from api.presenters.common import LinkJson
 
 #: The version of Cloud Foundry's v3 API that we follow.
 CF_API_VERSION: Final = "3.228.0"
 
 
-def present_root(external_url: str, *, login_url: str | None, uaa_url: str | None) -> Json:
+class VersionJson(TypedDict):
+    """A version of an API."""
+
+    version: str
+
+
+class VersionedLinkJson(LinkJson):
+    """A link to an API of a certain version."""
+
+    meta: VersionJson
+
+
+class RootLinksJson(TypedDict):
+    """What Safekeep has nothing for is null."""
+
+    self: LinkJson
+    cloud_controller_v2: LinkJson | None
+    cloud_controller_v3: VersionedLinkJson
+    login: LinkJson | None
+    uaa: LinkJson | None
+
+
+class RootJson(TypedDict):
+    """Where the APIs are."""
+
+    links: RootLinksJson
+
+
+class V3Json(TypedDict):
+    """Where the collections are."""
+
+    links: dict[str, LinkJson]
+
+
+class CliVersionJson(TypedDict):
+    """Which versions of Cloud Foundry's command line are wanted; any."""
+
+    minimum: str
+    recommended: str
+
+
+class CustomJson(TypedDict):
+    """Facts about this installation."""
+
+    chaos_allowed: bool
+
+
+class InfoJson(TypedDict):
+    """What this is."""
+
+    build: str
+    cli_version: CliVersionJson
+    custom: CustomJson
+    description: str
+    name: str
+    version: str
+    osbapi_version: str
+    links: dict[str, LinkJson]
+
+
+def present_root(external_url: str, *, login_url: str | None, uaa_url: str | None) -> RootJson:
     """The links of `GET /`. Those that Safekeep has nothing for are null, as in Cloud Foundry."""
     return {
         "links": {
@@ -25,18 +86,19 @@ def present_root(external_url: str, *, login_url: str | None, uaa_url: str | Non
     }
 
 
-def _link(url: str | None) -> Json | None:
+def _link(url: str | None) -> LinkJson | None:
     return None if url is None else {"href": url}
 
 
-def present_v3(external_url: str) -> Json:
+def present_v3(external_url: str) -> V3Json:
     """The links of `GET /v3`."""
-    paths = ("jobs", "service_instances")
-    links = {path: {"href": f"{external_url}/v3/{path}"} for path in paths}
-    return {"links": {"self": {"href": f"{external_url}/v3"}} | links}
+    paths = ("audit_events", "jobs", "service_instances")
+    links: dict[str, LinkJson] = {path: {"href": f"{external_url}/v3/{path}"} for path in ("self", *paths)}
+    links["self"] = {"href": f"{external_url}/v3"}
+    return {"links": links}
 
 
-def present_info(external_url: str, *, is_chaos_allowed: bool) -> Json:
+def present_info(external_url: str, *, is_chaos_allowed: bool) -> InfoJson:
     """What `GET /v3/info` says of this installation. `custom` is where Cloud Foundry has an operator's own facts."""
     return {
         "build": "",
@@ -44,13 +106,14 @@ def present_info(external_url: str, *, is_chaos_allowed: bool) -> Json:
         "custom": {"chaos_allowed": is_chaos_allowed},
         "description": "Backups of service instances",
         "name": "Safekeep",
-        "version": _own_version(),
+        "version": own_version(),
         "osbapi_version": "2.17",
         "links": {"self": {"href": f"{external_url}/v3/info"}},
     }
 
 
-def _own_version() -> str:
+def own_version() -> str:
+    """The version of Safekeep that runs."""
     try:
         return version("safekeep")
     except PackageNotFoundError:

@@ -3,19 +3,51 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, NotRequired
 
-from shared.states import PUBLIC_STATES
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from api.presenters.common import LinkJson, Timestamp, present_timestamp
+from api.presenters.errors import ErrorJson
+from shared.states import PUBLIC_STATES, Operation, PublicState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
     from uuid import UUID
 
-    from shared.records import Job, Json
+    from shared.records import Job
 
 RETRY_AFTER_MAX_S = 60
+
+
+class WarningJson(TypedDict):
+    """Something that a reader of the job should know."""
+
+    detail: str
+
+
+class JobLinksJson(TypedDict):
+    """What belongs to a job."""
+
+    self: LinkJson
+    service_instances: NotRequired[Annotated[LinkJson, Field(description="While the instance exists.")]]
+    clean_up: NotRequired[
+        Annotated[LinkJson, Field(description="The job that removes what this one may have left at the broker.")]
+    ]
+
+
+class JobJson(TypedDict):
+    """A job, in Cloud Foundry's eight keys. `COMPLETE` and `FAILED` are final; a failed job has at least one error."""
+
+    guid: str
+    created_at: Timestamp
+    updated_at: Timestamp
+    operation: Operation
+    state: PublicState
+    errors: list[ErrorJson]
+    warnings: list[WarningJson]
+    links: JobLinksJson
 
 
 def job_url(external_url: str, guid: UUID) -> str:
@@ -23,21 +55,24 @@ def job_url(external_url: str, guid: UUID) -> str:
     return f"{external_url}/v3/jobs/{guid}"
 
 
-def present_job(job: Job, external_url: str) -> Json:
+def present_job(job: Job, external_url: str) -> JobJson:
     """The job's JSON."""
-    links = {"self": {"href": job_url(external_url, job.guid)}}
+    links: JobLinksJson = {"self": {"href": job_url(external_url, job.guid)}}
     if job.instance_exists:
         links["service_instances"] = {"href": f"{external_url}/v3/service_instances/{job.service_instance_guid}"}
     if job.clean_up_guid:
         links["clean_up"] = {"href": job_url(external_url, job.clean_up_guid)}
     return {
         "guid": str(job.guid),
-        "created_at": _timestamp(job.created_at),
-        "updated_at": _timestamp(job.updated_at),
+        "created_at": present_timestamp(job.created_at),
+        "updated_at": present_timestamp(job.updated_at),
         "operation": job.operation,
         "state": PUBLIC_STATES[job.state],
-        "errors": list(job.errors),
-        "warnings": [*job.warnings, *({"detail": text} for text in _news(job))],
+        "errors": [ErrorJson(code=e["code"], detail=e["detail"], title=e["title"]) for e in job.errors],
+        "warnings": [
+            *(WarningJson(detail=warning["detail"]) for warning in job.warnings),
+            *(WarningJson(detail=text) for text in _news(job)),
+        ],
         "links": links,
     }
 
@@ -57,7 +92,7 @@ def job_etag(job: Job) -> str:
 def _news(job: Job) -> Iterator[str]:
     """How it goes, for those who watch an open job: why it waits, and the broker's latest words."""
     if job.broker_retry_at:
-        yield f"waiting for service broker {job.broker_name}, next try at {_timestamp(job.broker_retry_at)}"
+        yield f"waiting for service broker {job.broker_name}, next try at {present_timestamp(job.broker_retry_at)}"
     if job.broker_description:
         yield f"the service broker says: {job.broker_description}"
 
@@ -67,7 +102,3 @@ def retry_after_s(job: Job) -> int | None:
     if job.due_in_s is None:
         return None
     return min(max(1, math.ceil(job.due_in_s)), RETRY_AFTER_MAX_S)
-
-
-def _timestamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from api.payloads.query import read_limit
-from shared.errors import BadQueryParameterError
+from api.payloads.backups import BackupsQuery
 from worker.broker.client import Answer, _json_object, _retry_after_s
 from worker.broker.outcome import DESCRIPTION_BYTES_MAX, Meaning, of_poll, of_start
 
@@ -30,8 +31,9 @@ ANSWERS = st.builds(
 
 @given(st.text() | st.integers().map(str))
 def test_it_reads_a_limit_within_its_bounds_or_refuses_it(text: str) -> None:
-    with suppress(BadQueryParameterError):
-        assert 1 <= read_limit(text, default=5, maximum=1000) <= 1000
+    with suppress(ValidationError):
+        assert 1 <= BackupsQuery.model_validate({"limit": text}).limit <= 1000
+        assert re.fullmatch(r"[0-9]+", text)
 
 
 @pytest.mark.parametrize(
