@@ -11,6 +11,7 @@ from shared.security.tokens import Caller
 
 if TYPE_CHECKING:
     from api.hints import HintPump
+    from api.rate_limits import RateLimits
     from shared.coalescer import Coalescer
     from shared.directory.directory import Directory
     from shared.records import Acceptance, JobRequest
@@ -31,6 +32,7 @@ class Context:
     database: Database
     directory: Directory
     verifier: TokenVerifier
+    rate_limits: RateLimits
     jobs: Jobs
     backups: Backups
     keys: IdempotencyKeys
