@@ -16,8 +16,9 @@ from shared.security.secrets import Sealer, generate_key
 from shared.security.tokens import DevelopmentTokens
 from shared.store.database import Database
 from tests.hostile import ENOUGH_S, Caller, settings_with
+from tests.integration.scene import Scene
 from tests.proxy import Proxy
-from tests.support import ScriptedBroker
+from tests.support import FEATURES, QUICK, ScriptedBroker, bearer, seed
 from worker.broker.client import BrokerClient
 from worker.engine import Engine
 
@@ -135,3 +136,12 @@ async def database(through: Callable[..., Settings]) -> AsyncIterator[Database]:
     async with Database(through(), size=1, name="test") as database:
         await database.fetch("select 1")
         yield database
+
+
+@pytest.fixture
+async def scene(make_settings: Callable[..., Settings], broker: ScriptedBroker) -> AsyncIterator[Scene]:
+    settings = make_settings(**QUICK, external_url="https://safekeep.example")
+    seed(settings, instances=["i-1", "i-2"], broker_url=broker.url, features=[*FEATURES, "backup.delete"])
+    async with TestClient(TestServer(create_app(settings, DevelopmentTokens(settings), HintLog()))) as api:
+        api.session.headers.update(bearer(settings))
+        yield Scene(settings, broker, api)

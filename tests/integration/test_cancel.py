@@ -15,8 +15,8 @@ from shared.records import RestorePoint
 from shared.security.tokens import DevelopmentTokens
 from shared.states import Operation
 from tests.integration.conftest import HintLog
-from tests.integration.test_engine import QUICK, Story
-from tests.support import bearer, eventually, rows
+from tests.integration.test_engine import Story
+from tests.support import QUICK, bearer, eventually, rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
