@@ -20,6 +20,7 @@ from api.presenters.discovery import own_version
 from api.rate_limits import RateLimits
 from api.routes import ENDPOINTS
 from shared.coalescer import Coalescer
+from shared.directory.reading import TablesReading
 from shared.directory.tables import TablesDirectory
 from shared.store.audit_events import AuditEvents
 from shared.store.backups import Backups
@@ -57,6 +58,7 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
                 settings=settings,
                 database=database,
                 directory=TablesDirectory(database, staleness_s=settings.directory_staleness_s),
+                reading=TablesReading(database),
                 verifier=await stack.enter_async_context(verifier),
                 rate_limits=await stack.enter_async_context(RateLimits(settings)),
                 jobs=store,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from api.hints import HintPump
     from api.rate_limits import RateLimits
     from shared.coalescer import Coalescer
-    from shared.directory.directory import Directory
+    from shared.directory.directory import Directory, Reading
     from shared.records import Acceptance, JobRequest
     from shared.security.tokens import TokenVerifier
     from shared.settings import Settings
@@ -31,6 +31,7 @@ class Context:
     settings: Settings
     database: Database
     directory: Directory
+    reading: Reading
     verifier: TokenVerifier
     rate_limits: RateLimits
     jobs: Jobs
