@@ -10,11 +10,14 @@ from aiohttp import web
 
 from api.context import CONTEXT, DOCUMENT, Context
 from api.hints import HintPump
-from api.middlewares.authentication import authentication
+from api.middlewares.authentication import authentication, name_caller
 from api.middlewares.errors import errors
+from api.middlewares.rate_limit import rate_limit, show_window
 from api.middlewares.request_id import request_id
+from api.middlewares.scopes import scopes
 from api.openapi import build_document
 from api.presenters.discovery import own_version
+from api.rate_limits import RateLimits
 from api.routes import ENDPOINTS
 from shared.coalescer import Coalescer
 from shared.directory.reading import TablesReading
@@ -37,7 +40,10 @@ BODY_BYTES_MAX: Final = 64 * 1024
 
 def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) -> web.Application:
     """The API's application. `sender` takes the hints of new jobs to the queue."""
-    app = web.Application(middlewares=[request_id, errors, authentication], client_max_size=BODY_BYTES_MAX)
+    app = web.Application(
+        middlewares=[request_id, errors, authentication, rate_limit, scopes], client_max_size=BODY_BYTES_MAX
+    )
+    app.on_response_prepare.extend([name_caller, show_window])
     app.add_routes([operation.route() for operation in ENDPOINTS])
     document = build_document(ENDPOINTS, external_url=settings.external_url, version=own_version())
     app[DOCUMENT] = json.dumps(document).encode()
@@ -53,7 +59,8 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
                 database=database,
                 directory=TablesDirectory(database, staleness_s=settings.directory_staleness_s),
                 reading=TablesReading(database),
-                verifier=verifier,
+                verifier=await stack.enter_async_context(verifier),
+                rate_limits=await stack.enter_async_context(RateLimits(settings)),
                 jobs=store,
                 backups=Backups(database),
                 keys=IdempotencyKeys(database),

@@ -11,6 +11,7 @@ from shared.security.tokens import Caller
 
 if TYPE_CHECKING:
     from api.hints import HintPump
+    from api.rate_limits import RateLimits
     from shared.coalescer import Coalescer
     from shared.directory.directory import Directory, Reading
     from shared.records import Acceptance, JobRequest
@@ -32,6 +33,7 @@ class Context:
     directory: Directory
     reading: Reading
     verifier: TokenVerifier
+    rate_limits: RateLimits
     jobs: Jobs
     backups: Backups
     keys: IdempotencyKeys

@@ -1,4 +1,4 @@
-"""Finds out who sent a request and whether the token's scopes allow its method. Roles are the directory's business."""
+"""Finds out who sent a request. What the token's scopes allow is checked in `scopes.py`, after requests are counted."""
 
 from __future__ import annotations
 
@@ -8,40 +8,42 @@ from aiohttp import web
 
 from api.context import CALLER, CONTEXT
 from api.routes import ENDPOINTS
-from shared.errors import NotAuthenticatedError, NotAuthorizedError
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
-    from shared.security.tokens import Caller
-
 #: Discovery and health answer anybody, as in Cloud Foundry.
 PUBLIC_PATHS: Final = frozenset(operation.path for operation in ENDPOINTS if operation.is_public)
-READING_METHODS: Final = frozenset({"GET", "HEAD"})
-#: Scopes that open one operation and nothing else, by its path; all of them read.
-OPENING_SCOPES: Final = {operation.path: operation.scopes for operation in ENDPOINTS if operation.scopes}
 
 
 @web.middleware
 async def authentication(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let known callers through. An unknown route answers 404 to anybody, as in Cloud Foundry."""
-    if request.path in PUBLIC_PATHS or request.match_info.http_exception is not None:
-        return await handler(request)
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise NotAuthenticatedError
-    caller = await request.app[CONTEXT].verifier.verify(token.strip())
-    if not _may_ask(caller, request):
-        raise NotAuthorizedError
-    request[CALLER] = caller
-    response = await handler(request)
-    response.headers["X-USER-GUID"] = caller.user_guid
-    return response
+    """Note the caller of a request that has a bearer token. Raises InvalidAuthTokenError when the token is not good."""
+    token = _bearer_token(request) if needs_token(request) else None
+    if token is not None:
+        request[CALLER] = await request.app[CONTEXT].verifier.verify(token)
+    return await handler(request)
 
 
-def _may_ask(caller: Caller, request: web.Request) -> bool:
-    if request.method not in READING_METHODS:
-        return caller.may_write
-    resource = request.match_info.route.resource
-    opening = OPENING_SCOPES.get(resource.canonical, frozenset()) if resource else frozenset()
-    return caller.may_read or not caller.scopes.isdisjoint(opening)
+def needs_token(request: web.Request) -> bool:
+    """Whether only known callers are answered. An unknown route answers 404 to anybody, as in Cloud Foundry."""
+    return request.path not in PUBLIC_PATHS and request.match_info.http_exception is None
+
+
+async def name_caller(request: web.Request, response: web.StreamResponse) -> None:
+    """Say in an answer, before it begins, whose token it was."""
+    if (caller := request.get(CALLER)) is not None:
+        response.headers["X-USER-GUID"] = caller.user_guid
+
+
+def _bearer_token(request: web.Request) -> str | None:
+    """The token of the one Authorization header, which is exactly two words; None for anything else.
+
+    That is so for two such headers, too: which one counts is a matter of opinion, and a proxy in front of us may have
+    another one.
+    """
+    match [header.split() for header in request.headers.getall("Authorization", ())]:
+        case [[scheme, token]] if scheme.lower() == "bearer":
+            return token
+        case _:
+            return None

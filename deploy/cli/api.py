@@ -8,7 +8,7 @@ from aiohttp import web
 
 from api.app import create_app
 from shared.observability.logging import configure_logging, get_logger
-from shared.security.tokens import DevelopmentTokens
+from shared.security.verifier import create_verifier
 from worker.celery_app import CeleryHints
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _log = get_logger(__name__)
 def run_api(settings: Settings) -> None:
     """Serve the API until SIGTERM or SIGINT. Raises SettingsError, before it listens."""
     configure_logging(settings, "api")
-    app = create_app(settings, DevelopmentTokens(settings), CeleryHints(settings))
+    app = create_app(settings, create_verifier(settings), CeleryHints(settings))
 
     async def announce(_app: web.Application) -> None:
         _log.info("api is up", host=settings.listen_host, port=settings.listen_port)
