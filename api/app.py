@@ -10,6 +10,7 @@ from aiohttp import web
 
 from api.context import CONTEXT, DOCUMENT, Context
 from api.hints import HintPump
+from api.job_watch import JobWatch
 from api.middlewares.authentication import authentication
 from api.middlewares.errors import errors
 from api.middlewares.request_id import request_id
@@ -20,6 +21,7 @@ from shared.coalescer import Coalescer
 from shared.directory.tables import TablesDirectory
 from shared.store.backups import Backups
 from shared.store.database import Database
+from shared.store.job_lists import JobLists
 from shared.store.jobs import Jobs
 
 if TYPE_CHECKING:
@@ -45,17 +47,26 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
                 Database(settings, size=settings.api_pool_size, name="safekeep-api")
             )
             store = Jobs(database, settings)
+            job_lists = JobLists(database)
             app[CONTEXT] = Context(
                 settings=settings,
                 database=database,
                 directory=TablesDirectory(database, staleness_s=settings.directory_staleness_s),
                 verifier=verifier,
                 jobs=store,
+                job_lists=job_lists,
+                watch=await stack.enter_async_context(
+                    JobWatch(job_lists, interval_s=settings.job_watch_interval_s, seats=settings.job_watchers_max)
+                ),
                 backups=Backups(database),
                 accepts=Coalescer(store.accept),
                 hints=await stack.enter_async_context(HintPump(sender, settings.hint_batch)),
             )
             yield
 
+    async def stop(app: web.Application) -> None:
+        app[CONTEXT].watch.stop()
+
     app.cleanup_ctx.append(live)
+    app.on_shutdown.append(stop)
     return app

@@ -11,6 +11,7 @@ from shared.security.tokens import Caller
 
 if TYPE_CHECKING:
     from api.hints import HintPump
+    from api.job_watch import JobWatch
     from shared.coalescer import Coalescer
     from shared.directory.directory import Directory
     from shared.records import JobRequest
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.store.backups import Backups
     from shared.store.database import Database
+    from shared.store.job_lists import JobLists
     from shared.store.jobs import Jobs
 
 
@@ -30,6 +32,8 @@ class Context:
     directory: Directory
     verifier: TokenVerifier
     jobs: Jobs
+    job_lists: JobLists
+    watch: JobWatch  #: who waits for changes of jobs
     backups: Backups
     accepts: Coalescer[JobRequest, bool]  #: stores requests; those that meet share one statement
     hints: HintPump

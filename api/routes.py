@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from api.handlers import backups, discovery, health, jobs, openapi, restores
+from api.handlers import backups, discovery, health, job_events, jobs, openapi, restores
 
 ENDPOINTS: Final = (
     discovery.root,
@@ -13,7 +13,9 @@ ENDPOINTS: Final = (
     health.healthz,
     health.readyz,
     openapi.document,
+    jobs.list_jobs,
     jobs.read_job,
+    job_events.watch_job,
     jobs.cancel_job,
     backups.list_backups,
     backups.create_backup,

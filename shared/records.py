@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from shared.states import JobState
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 REMAINS: Final = "The service broker cannot remove what this operation may have left there."
 
+JobOrder = Literal["created_at", "-created_at", "updated_at", "-updated_at"]  # "-": newest first
 Json = dict[str, Any]  # JSON from outside, whose shape is checked where it is read
 
 
@@ -93,6 +94,34 @@ class Job:
     broker_description: str | None  #: the broker's latest words, while the job is open
     broker_retry_at: datetime | None  #: the broker does not answer, and is left alone until then
     clean_up_guid: UUID | None  #: the job that removes what this one may have left
+
+
+class JobVersion(NamedTuple):
+    """That of a job from which one can tell whether its pollers would see something new."""
+
+    guid: UUID
+    version: int
+    instance_exists: bool
+    broker_retry_at: datetime | None
+    clean_up_guid: UUID | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Which jobs to list, in which order, and which part of them. None: any. `since` is included, `before` is not."""
+
+    guids: tuple[UUID, ...] | None = None
+    states: tuple[JobState, ...] | None = None
+    operations: tuple[Operation, ...] | None = None
+    service_instance_guids: tuple[str, ...] | None = None
+    created_since: datetime | None = None
+    created_before: datetime | None = None
+    updated_since: datetime | None = None
+    updated_before: datetime | None = None
+    reader: str | None = None  #: only jobs of instances that this user can read
+    order: JobOrder = "-created_at"
+    offset: int = 0
+    limit: int = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,8 @@ class PageQuery(Query):
         return (self.page - 1) * self.per_page
 
 
-def _split(value: object) -> object:
+def split(value: object) -> object:
+    """A list of values from its text. Raises ValueError."""
     if not isinstance(value, str):
         return value
     parts = value.split(",")
@@ -39,7 +40,7 @@ def _split(value: object) -> object:
 #: Any of these values; separated by commas.
 Values = Annotated[
     tuple[Annotated[str, Field(min_length=1, max_length=VALUE_LENGTH_MAX, pattern=r"^[^\x00-\x1f,]*$")], ...],
-    BeforeValidator(_split),
+    BeforeValidator(split),
 ]
 
 

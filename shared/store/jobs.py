@@ -8,8 +8,9 @@ from uuid import uuid4
 
 from psycopg.types.json import Jsonb
 
-from shared.records import BrokerAddress, Claim, CleanUp, Job, Refusal, RestorePoint, Waiting
+from shared.records import BrokerAddress, Claim, CleanUp, Refusal, RestorePoint, Waiting
 from shared.states import CLEAN_UP_OF, JobState, Operation, next_state
+from shared.store.job_lists import to_job
 from shared.store.sql import load
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from psycopg.rows import DictRow
 
-    from shared.records import JobRequest, Json, Step
+    from shared.records import Job, JobRequest, Json, Step
     from shared.settings import Settings
     from shared.store.database import Database
 
@@ -77,18 +78,7 @@ class Jobs:
     async def find(self, guid: UUID) -> Job | None:
         """The job, or None."""
         rows = await self._database.fetch(_SQL["find"], {"guid": guid})
-        if not rows:
-            return None
-        row = rows[0]
-        return Job(
-            **{
-                **row,
-                "operation": Operation(row["operation"]),
-                "state": JobState(row["state"]),
-                "errors": tuple(row["errors"]),
-                "warnings": tuple(row["warnings"]),
-            }
-        )
+        return to_job(rows[0]) if rows else None
 
     async def hint_due(
         self, *, crowded: Mapping[UUID, Collection[str]] | None = None, limit: int | None = None
