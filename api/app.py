@@ -10,10 +10,11 @@ from aiohttp import web
 
 from api.context import CONTEXT, DOCUMENT, Context
 from api.hints import HintPump
+from api.job_watch import JobWatch
 from api.middlewares.authentication import authentication, name_caller
 from api.middlewares.errors import errors
 from api.middlewares.rate_limit import rate_limit, show_window
-from api.middlewares.request_id import request_id
+from api.middlewares.request_id import name_request, request_id
 from api.middlewares.scopes import scopes
 from api.openapi import build_document
 from api.presenters.discovery import own_version
@@ -26,6 +27,7 @@ from shared.store.audit_events import AuditEvents
 from shared.store.backups import Backups
 from shared.store.database import Database
 from shared.store.idempotency_keys import IdempotencyKeys
+from shared.store.job_lists import JobLists
 from shared.store.jobs import Jobs
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
     app = web.Application(
         middlewares=[request_id, errors, authentication, rate_limit, scopes], client_max_size=BODY_BYTES_MAX
     )
-    app.on_response_prepare.extend([name_caller, show_window])
+    app.on_response_prepare.extend([name_request, name_caller, show_window])
     app.add_routes([operation.route() for operation in ENDPOINTS])
     document = build_document(ENDPOINTS, external_url=settings.external_url, version=own_version())
     app[DOCUMENT] = json.dumps(document).encode()
@@ -54,6 +56,7 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
                 Database(settings, size=settings.api_pool_size, name="safekeep-api")
             )
             store = Jobs(database, settings)
+            job_lists = JobLists(database)
             app[CONTEXT] = Context(
                 settings=settings,
                 database=database,
@@ -62,6 +65,10 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
                 verifier=await stack.enter_async_context(verifier),
                 rate_limits=await stack.enter_async_context(RateLimits(settings)),
                 jobs=store,
+                job_lists=job_lists,
+                watch=await stack.enter_async_context(
+                    JobWatch(job_lists, interval_s=settings.job_watch_interval_s, seats=settings.job_watchers_max)
+                ),
                 backups=Backups(database),
                 keys=IdempotencyKeys(database),
                 audit_events=AuditEvents(database),
@@ -70,5 +77,9 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
             )
             yield
 
+    async def stop(app: web.Application) -> None:
+        app[CONTEXT].watch.stop()
+
     app.cleanup_ctx.append(live)
+    app.on_shutdown.append(stop)
     return app

@@ -126,7 +126,11 @@ def _parameters(endpoint: Endpoint) -> Iterator[Json]:
         yield {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
     if endpoint.query is not None:
         for name, schema in endpoint.query.model_json_schema(by_alias=True).get("properties", {}).items():
-            fields = {key: value for key, value in schema.items() if key not in {"title", "description"}}
+            fields = {
+                key: value
+                for key, value in schema.items()
+                if key not in {"title", "description"} and value is not None  # no default
+            }
             yield {
                 "name": name,
                 "in": "query",

@@ -80,6 +80,20 @@ class Settings(BaseSettings):
     worker_pool_size: int = Field(8, ge=2, description="database connections of one worker process")
     database_timeout_s: Seconds = Field(10, description="longest wait for a connection, and for one statement")
 
+    job_watch_interval_s: Seconds = Field(
+        0.25, description="pause between two looks at the jobs whose changes somebody waits for; one look is for all"
+    )
+    job_watchers_max: int = Field(
+        1000,
+        ge=0,
+        description="most requests that one API process holds until a job changes, streams of events included",
+    )
+    job_wait_max_s: int = Field(
+        55, ge=0, description="longest that a reader of a job may wait for its change; shorter than proxies wait for us"
+    )
+    job_stream_s: Seconds = Field(3600, description="longest stream of a job's events; its reader connects again")
+    job_ping_s: Seconds = Field(15, description="pause after which a stream without events shows that it lives")
+
     dispatch_interval_s: Seconds = Field(0.25, description="pause between two looks for due jobs")
     dispatch_batch: int = Field(500, ge=1, description="most jobs hinted in one look")
     hint_batch: int = Field(50, ge=1, description="most jobs of one broker in one hint")

@@ -26,6 +26,10 @@ async def request_id(request: web.Request, handler: Handler) -> web.StreamRespon
     own = str(uuid.uuid4())
     request[REQUEST_ID] = f"{clean}::{own}" if clean else own
     with structlog.contextvars.bound_contextvars(request_id=request[REQUEST_ID]):
-        response = await handler(request)
-    response.headers["X-VCAP-Request-ID"] = request[REQUEST_ID]
-    return response
+        return await handler(request)
+
+
+async def name_request(request: web.Request, response: web.StreamResponse) -> None:
+    """Say in an answer, before it begins, which request it is of."""
+    if (own := request.get(REQUEST_ID)) is not None:
+        response.headers["X-VCAP-Request-ID"] = own

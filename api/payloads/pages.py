@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Self, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from api.payloads.query import Between, Query, quoted
 
@@ -29,7 +29,8 @@ class PageQuery(Query):
         return (self.page - 1) * self.per_page
 
 
-def _split(value: object) -> object:
+def split(value: object) -> object:
+    """A list of values from its text. Raises ValueError."""
     if not isinstance(value, str):
         return value
     parts = value.split(",")
@@ -42,7 +43,7 @@ def _split(value: object) -> object:
 #: Any of these values; separated by commas.
 Values = Annotated[
     tuple[Annotated[str, Field(min_length=1, max_length=VALUE_LENGTH_MAX, pattern=r"^[^\x00-\x1f,]*$")], ...],
-    BeforeValidator(_split),
+    BeforeValidator(split),
 ]
 
 
@@ -57,8 +58,53 @@ def _read_moment(value: object) -> object:
     raise ValueError("times must be as 2026-11-24T12:00:00Z")
 
 
-#: A moment, in the form that answers have.
-Moment = Annotated[datetime, BeforeValidator(_read_moment)]
+#: A moment, in the form that answers have, or none.
+OptionalMoment = Annotated[
+    Annotated[datetime, BeforeValidator(_read_moment)] | None,
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"}),
+]
+
+#: Answers leave fractions of a second out, and filters mean what answers show.
+_SECOND: Final = timedelta(seconds=1)
+_LAST_MOMENT: Final = datetime.max.replace(tzinfo=UTC)
+
+
+class Period(NamedTuple):
+    """From one moment on, and until before another; None: without that end."""
+
+    since: datetime | None
+    before: datetime | None
+
+    @classmethod
+    def of(
+        cls, *, after: datetime | None, since: datetime | None, before: datetime | None, until: datetime | None
+    ) -> Self:
+        """What four filters leave, whose moments are whole seconds."""
+        starts = [moment for moment in (since, _next_second(after)) if moment is not None]
+        ends = [moment for moment in (before, _next_second(until)) if moment is not None]
+        return cls(max(starts, default=None), min(ends, default=None))
+
+
+def _next_second(moment: datetime | None) -> datetime | None:
+    if moment is None:
+        return None
+    return moment + _SECOND if moment <= _LAST_MOMENT - _SECOND else _LAST_MOMENT
+
+
+class CreatedQuery(PageQuery):
+    """Which page of a list of what was created in some period."""
+
+    created_after: OptionalMoment = Field(None, alias="created_ats[gt]", description="Only what was created later.")
+    created_from: OptionalMoment = Field(None, alias="created_ats[gte]", description="Created then or later.")
+    created_before: OptionalMoment = Field(None, alias="created_ats[lt]", description="Created earlier.")
+    created_until: OptionalMoment = Field(None, alias="created_ats[lte]", description="Created then or earlier.")
+
+    @property
+    def created(self) -> Period:
+        """When it was created."""
+        return Period.of(
+            after=self.created_after, since=self.created_from, before=self.created_before, until=self.created_until
+        )
 
 
 def one_of(noun: str, choices: Any) -> Callable[[object], object]:  # Any: a Literal type
