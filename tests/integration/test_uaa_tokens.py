@@ -254,6 +254,11 @@ async def test_it_refuses_a_long_token_before_it_asks_for_keys(settings: Setting
     assert uaa.asked["/token_keys"] == 0
 
 
+@pytest.mark.parametrize(("scope", "status"), [("cloud_controller.read", 404), ("cloud_controller.write", 403)])
+async def test_it_takes_head_for_reading(client: Client, uaa: Uaa, scope: str, status: int) -> None:
+    assert (await client.head(JOB, headers=bearer(uaa.sign(scope=[scope])))).status == status
+
+
 HEADERS = [
     pytest.param([], id="none"),
     pytest.param([""], id="empty"),
