@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -12,8 +12,10 @@ from api.context import CONTEXT, DOCUMENT, Context
 from api.hints import HintPump
 from api.middlewares.authentication import authentication
 from api.middlewares.errors import errors
-from api.middlewares.request_id import request_id
+from api.middlewares.request_id import put_request_id, request_id
+from api.middlewares.framing import framing
 from api.openapi import build_document
+from api.payloads.body import BODY_BYTES_MAX
 from api.presenters.discovery import own_version
 from api.routes import ENDPOINTS
 from shared.coalescer import Coalescer
@@ -29,12 +31,12 @@ if TYPE_CHECKING:
     from shared.security.tokens import TokenVerifier
     from shared.settings import Settings
 
-BODY_BYTES_MAX: Final = 64 * 1024
-
 
 def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) -> web.Application:
     """The API's application. `sender` takes the hints of new jobs to the queue."""
-    app = web.Application(middlewares=[request_id, errors, authentication], client_max_size=BODY_BYTES_MAX)
+    middlewares = [request_id, errors, framing, authentication]
+    app = web.Application(middlewares=middlewares, client_max_size=BODY_BYTES_MAX)
+    app.on_response_prepare.append(put_request_id)
     app.add_routes([operation.route() for operation in ENDPOINTS])
     document = build_document(ENDPOINTS, external_url=settings.external_url, version=own_version())
     app[DOCUMENT] = json.dumps(document).encode()

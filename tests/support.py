@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 from psycopg.rows import dict_row
 
+from api.server import Runner
 from shared.records import JobRequest
 from shared.security.secrets import Sealer
 from shared.security.tokens import ADMIN_SCOPES, USER_SCOPES, DevelopmentTokens
@@ -234,6 +236,17 @@ async def _as_told(
         content_type="application/json",
         headers=headers,
     )
+
+
+class ApiServer(TestServer):
+    """The API's application behind its own HTTP edge, on a free port of loopback."""
+
+    def __init__(self, app: web.Application, settings: Settings) -> None:
+        super().__init__(app)
+        self.settings = settings
+
+    async def _make_runner(self, **options: Any) -> Runner:
+        return Runner(self.app, self.settings, **options)
 
 
 async def eventually(is_so: Callable[[], bool | Awaitable[bool]], timeout_s: float = 30) -> None:

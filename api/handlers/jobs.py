@@ -10,7 +10,7 @@ from aiohttp import ETag, web
 from api.context import CALLER, CONTEXT, REQUEST_ID
 from api.endpoint import FINDING, WRITING, Answer, Header, endpoint
 from api.handlers.service_instances import find_instance
-from api.payloads.operations import to_job_request
+from api.payloads.operations import read_traceparent, to_job_request
 from api.presenters.jobs import JobJson, job_etag, job_url, present_job, retry_after_s
 from shared.cf_errors import CfError
 from shared.errors import NotAuthorizedError, OperationInProgressError, ResourceNotFoundError, UnprocessableEntityError
@@ -46,7 +46,7 @@ async def accept(
         caller=request[CALLER],
         settings=context.settings,
         request_id=request[REQUEST_ID],
-        traceparent=request.headers.get("traceparent"),
+        traceparent=read_traceparent(request.headers),
         extra=extra,
         restore=restore,
     )

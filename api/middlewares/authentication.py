@@ -8,7 +8,7 @@ from aiohttp import web
 
 from api.context import CALLER, CONTEXT
 from api.routes import ENDPOINTS
-from shared.errors import NotAuthenticatedError, NotAuthorizedError
+from shared.errors import InvalidAuthTokenError, NotAuthenticatedError, NotAuthorizedError
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
@@ -21,15 +21,28 @@ READING_METHODS: Final = frozenset({"GET", "HEAD"})
 @web.middleware
 async def authentication(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let known callers through. An unknown route answers 404 to anybody, as in Cloud Foundry."""
-    if request.path in PUBLIC_PATHS or request.match_info.http_exception is not None:
+    resource = request.match_info.route.resource
+    if resource is None or resource.canonical in PUBLIC_PATHS:
         return await handler(request)
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise NotAuthenticatedError
-    caller = await request.app[CONTEXT].verifier.verify(token.strip())
+    caller = await request.app[CONTEXT].verifier.verify(_bearer_token(request))
     if not (caller.may_read if request.method in READING_METHODS else caller.may_write):
         raise NotAuthorizedError
     request[CALLER] = caller
     response = await handler(request)
     response.headers["X-USER-GUID"] = caller.user_guid
     return response
+
+
+def _bearer_token(request: web.Request) -> str:
+    """The token of the one Authorization header, which is exactly two words.
+
+    Raises NotAuthenticatedError for anything else, and for two such headers: which one counts is a matter of opinion,
+    and a proxy in front of us may have another one. Raises InvalidAuthTokenError for what no token can be.
+    """
+    match [header.split() for header in request.headers.getall("Authorization", ())]:
+        case [[scheme, token]] if scheme.lower() == "bearer":
+            if not token.isascii():
+                raise InvalidAuthTokenError
+            return token
+        case _:
+            raise NotAuthenticatedError

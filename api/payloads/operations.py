@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from shared.errors import NotAuthorizedError, UnprocessableEntityError
 from shared.records import JobRequest
 from shared.states import Operation
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from shared.records import Instance, Json, RestorePoint
     from shared.security.tokens import Caller
     from shared.settings import Settings
+
+
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def check_instance(instance: Instance, *features: str) -> None:
@@ -42,6 +48,12 @@ def check_managed(instance: Instance) -> None:
         raise UnprocessableEntityError(
             f"Service instance {instance.name} is user-provided: no service broker manages it, so it has no backups."
         )
+
+
+def read_traceparent(headers: Mapping[str, str]) -> str | None:
+    """The trace that the request belongs to (W3C Trace Context), which its job carries on; None without a valid one."""
+    given = headers.get("traceparent", "")
+    return given if _TRACEPARENT.fullmatch(given) else None
 
 
 def to_job_request(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 
 from api.app import create_app
 from shared.errors import HintError
@@ -17,7 +17,7 @@ from shared.security.tokens import DevelopmentTokens
 from shared.store.database import Database
 from tests.hostile import ENOUGH_S, Caller, settings_with
 from tests.proxy import Proxy
-from tests.support import ScriptedBroker
+from tests.support import ApiServer, ScriptedBroker
 from worker.broker.client import BrokerClient
 from worker.engine import Engine
 
@@ -60,7 +60,7 @@ def settings(make_settings: Callable[..., Settings]) -> Settings:
 @pytest.fixture
 async def client(settings: Settings, hints: HintLog) -> AsyncIterator[Client]:
     app = create_app(settings, DevelopmentTokens(settings), hints)
-    async with TestClient(TestServer(app)) as client:
+    async with TestClient(ApiServer(app, settings)) as client:
         yield client
 
 
