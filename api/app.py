@@ -12,16 +12,18 @@ from api.context import CONTEXT, DOCUMENT, Context
 from api.hints import HintPump
 from api.middlewares.authentication import authentication
 from api.middlewares.errors import errors
-from api.middlewares.request_id import put_request_id, request_id
 from api.middlewares.framing import framing
+from api.middlewares.request_id import put_request_id, request_id
 from api.openapi import build_document
 from api.payloads.body import BODY_BYTES_MAX
 from api.presenters.discovery import own_version
 from api.routes import ENDPOINTS
 from shared.coalescer import Coalescer
 from shared.directory.tables import TablesDirectory
+from shared.store.audit_events import AuditEvents
 from shared.store.backups import Backups
 from shared.store.database import Database
+from shared.store.idempotency_keys import IdempotencyKeys
 from shared.store.jobs import Jobs
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
                 verifier=verifier,
                 jobs=store,
                 backups=Backups(database),
+                keys=IdempotencyKeys(database),
+                audit_events=AuditEvents(database),
                 accepts=Coalescer(store.accept),
                 hints=await stack.enter_async_context(HintPump(sender, settings.hint_batch)),
             )

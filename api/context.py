@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from api.hints import HintPump
     from shared.coalescer import Coalescer
     from shared.directory.directory import Directory
-    from shared.records import JobRequest
+    from shared.records import Acceptance, JobRequest
     from shared.security.tokens import TokenVerifier
     from shared.settings import Settings
+    from shared.store.audit_events import AuditEvents
     from shared.store.backups import Backups
     from shared.store.database import Database
+    from shared.store.idempotency_keys import IdempotencyKeys
     from shared.store.jobs import Jobs
 
 
@@ -31,7 +33,9 @@ class Context:
     verifier: TokenVerifier
     jobs: Jobs
     backups: Backups
-    accepts: Coalescer[JobRequest, bool]  #: stores requests; those that meet share one statement
+    keys: IdempotencyKeys
+    audit_events: AuditEvents
+    accepts: Coalescer[JobRequest, Acceptance]  #: stores requests; those that meet share one statement
     hints: HintPump
 
 

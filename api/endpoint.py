@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from api.context import CONTEXT
-from api.payloads.body import check_size, read_body
+from api.payloads.body import check_size, read_body, receive
 from api.payloads.query import NoQuery, Query, read_query
 from shared.cf_errors import CfError
 
@@ -95,9 +95,11 @@ class Endpoint:
                 query = read_query(request, self.query)
                 if self.query is not NoQuery:
                     inputs.append(query)
+            if self.method != "GET":
+                # Also where no body is documented, so that one that is late or broken never follows an answer of 202.
+                await receive(request, timeout_s=request.app[CONTEXT].settings.request_body_timeout_s)
             if self.body is not None:
-                timeout_s = request.app[CONTEXT].settings.request_body_timeout_s
-                inputs.append(await read_body(request, self.body, timeout_s=timeout_s))
+                inputs.append(await read_body(request, self.body))
             return await self.handler(request, *inputs)
 
         if self.method == "GET":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from api.handlers import backups, discovery, health, jobs, openapi, restores
+from api.handlers import audit_events, backups, discovery, health, jobs, openapi, restores
 
 ENDPOINTS: Final = (
     discovery.root,
@@ -17,5 +17,9 @@ ENDPOINTS: Final = (
     jobs.cancel_job,
     backups.list_backups,
     backups.create_backup,
+    backups.read_backup,
+    backups.delete_backup,
     restores.create_restore,
+    audit_events.list_audit_events,
+    audit_events.read_audit_event,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from shared.states import JobState
 
@@ -69,7 +69,45 @@ class JobRequest:
     request_body: str  #: JSON, the body of the start call; sent as it stands on every try
     deadline_s: float
     can_undo: bool  #: whether the broker can remove, or stop, what this operation makes
+    # As they are now, for audit events.
+    user_name: str
+    service_instance_name: str
+    space_guid: str
+    organization_guid: str
     restore: RestorePoint | None = None
+    backup_guid: UUID | None = None  #: the backup that is restored; it must be there, and is not deleted meanwhile
+    key: IdempotencyKey | None = None
+
+
+class IdempotencyKey(NamedTuple):
+    """What makes a request repeatable: a key of its user's choice, and what it was used for."""
+
+    key: str
+    fingerprint: str  #: equal for equal requests, and for no others
+
+
+class Acceptance(NamedTuple):
+    """What became of a request: stored, known by its key, or refused since a backup is gone or the instance busy."""
+
+    is_stored: bool
+    known: KnownRequest | None = None  #: the earlier request with the same key
+    is_backup_gone: bool = False
+
+
+class KnownRequest(NamedTuple):
+    """A request that was accepted with a key."""
+
+    job_guid: UUID
+    fingerprint: str
+
+
+class Deletion(NamedTuple):
+    """What became of a request to delete a backup; without a job, the backup's state says why."""
+
+    job_guid: UUID | None  #: the job that deletes it, which may be an earlier request's
+    state: str | None  #: of the backup before the request; None when there is none
+    is_stored: bool = False
+    is_being_restored: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +141,17 @@ class Backup:
     service_instance_guid: str
     created_at: datetime
     size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupDetails(Backup):
+    """All that is known of one backup, whatever its state."""
+
+    state: Literal["in progress", "succeeded", "failed", "deleting"]
+    trigger: Literal["on_demand", "scheduled"]
+    completed_at: datetime | None
+    expires_at: datetime | None
+    job_guid: UUID | None  #: the newest job on it; None when its jobs were deleted after their time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +246,59 @@ class Step:
         None  #: this end leaves something at the broker, to be removed after that many seconds
     )
     facts: Json = field(default_factory=dict)  #: of the finished backup: size_bytes, expires_at
+    actor: Actor | None = None  #: who took it, where that is not the user who asked for the job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEvent:
+    """Who did what to which service instance."""
+
+    guid: UUID
+    type: str
+    actor_guid: str
+    actor_name: str
+    target_guid: str
+    target_type: str
+    target_name: str
+    space_guid: str | None
+    organization_guid: str | None
+    data: Json
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEventFilter:
+    """Which audit events are wanted; None is any. Moments are compared in whole seconds."""
+
+    types: list[str] | None
+    target_guids: list[str] | None
+    space_guids: list[str] | None
+    organization_guids: list[str] | None
+    after: datetime | None
+    since: datetime | None
+    before: datetime | None
+    until: datetime | None
+    is_newest_first: bool
+    limit: int
+    offset: int
+
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """Some of `total` things."""
+
+    total: int
+    items: tuple[Item, ...]
+
+
+class Actor(NamedTuple):
+    """A user who did something."""
+
+    guid: str
+    name: str
 
 
 class Waiting(NamedTuple):
@@ -254,12 +356,13 @@ class KnownBackup(NamedTuple):
 
     guid: UUID
     service_instance_guid: str
-    state: str  #: "in progress", "succeeded", "failed" or "deleted"
+    state: str  #: "in progress", "succeeded", "failed", "deleting" or "deleted"
     completed_at: datetime | None
     job_guid: UUID | None  #: None when the jobs were deleted after their time
     job_state: JobState | None
     job_is_clean_up: bool
     can_remove: bool  #: whether the broker can remove it, and has not said that it is somebody else's
+    was_deleted_on_request: bool
 
 
 @dataclass(frozen=True, slots=True)

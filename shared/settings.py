@@ -112,7 +112,8 @@ class Settings(BaseSettings):
     )
 
     retention_s: Seconds = Field(7776000, description="how long finished jobs are kept; 90 days unless set")
-    prune_interval_s: Seconds = Field(3600, description="pause between two looks for jobs to be deleted")
+    audit_retention_s: Seconds = Field(2678400, description="how long audit events are kept; 31 days unless set")
+    prune_interval_s: Seconds = Field(3600, description="pause between two looks for what is to be deleted")
 
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON lines")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least severity that is logged")

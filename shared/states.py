@@ -15,6 +15,7 @@ class Operation(StrEnum):
 
     CREATE_BACKUP = "service_instance.create_backup"
     RESTORE = "service_instance.restore"
+    DELETE_BACKUP = "service_instance.delete_backup"
     # Removing at the broker what a failed or cancelled operation may have left; each is a job of its own.
     CLEAN_UP_BACKUP = "service_instance.clean_up_backup"
     CLEAN_UP_RESTORE = "service_instance.clean_up_restore"
@@ -23,6 +24,16 @@ class Operation(StrEnum):
     def is_clean_up(self) -> bool:
         """Whether it removes what another operation left. Nobody waits for it, and it does not hold its instance."""
         return self in CLEAN_UP_OF.values()
+
+    @property
+    def is_removal(self) -> bool:
+        """Whether it removes something at the broker, where doing so again does no harm and leaves nothing."""
+        return self.is_clean_up or self is Operation.DELETE_BACKUP
+
+    @property
+    def noun(self) -> str:
+        """What texts for people call it."""
+        return _NOUNS.get(self, "clean-up")
 
 
 class JobState(StrEnum):
@@ -57,6 +68,12 @@ class Event(StrEnum):
     START_OVER = "start over"  # the broker's removal failed; a clean-up asks for it again
     CANCELLED = "cancelled"  # somebody no longer wants it
 
+
+_NOUNS: Final = {
+    Operation.CREATE_BACKUP: "backup",
+    Operation.RESTORE: "restore",
+    Operation.DELETE_BACKUP: "deletion of the backup",
+}
 
 #: The clean-up of each operation that may leave something at a broker.
 CLEAN_UP_OF: Final = {

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from shared.settings import Settings
+    from shared.store.jobs import Jobs
 
 DEVELOPER = "developer-guid"
 BROKER_PASSWORD = "brøker-password"
@@ -108,8 +109,17 @@ def job_request(broker_guid: UUID, instance: str = "i-1", **values: Any) -> JobR
         "request_body": '{"service_id": "s", "plan_id": "p"}',
         "deadline_s": 3600,
         "can_undo": True,
+        "user_name": "user",
+        "service_instance_name": f"name of {instance}",
+        "space_guid": "space",
+        "organization_guid": "org",
     }
     return JobRequest(**defaults | values)
+
+
+async def accept_all(jobs: Jobs, *requests: JobRequest) -> list[bool]:
+    """For each of `requests`, whether it was stored."""
+    return [accepted.is_stored for accepted in await jobs.accept(requests)]
 
 
 def bearer(

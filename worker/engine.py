@@ -18,7 +18,9 @@ from shared.coalescer import Coalescer
 from shared.errors import SchemaError, StoreError, StoreUnavailableError
 from shared.observability.logging import get_logger
 from shared.security.secrets import Sealer
+from shared.store.audit_events import AuditEvents
 from shared.store.database import Database
+from shared.store.idempotency_keys import IdempotencyKeys
 from shared.store.jobs import Jobs
 from shared.store.migrate import check_schema
 from worker.broker.client import BrokerClient
@@ -121,7 +123,7 @@ class Engine:
             self._steps = Steps(self._settings, client, self._worker, self._at)
             dispatcher = Dispatcher(self._settings, self._jobs, self._sender, self._offer, self._queue.crowded)
             working = asyncio.create_task(self._work())
-            loops = (dispatcher, Pruning(self._settings, self._jobs))
+            loops = (dispatcher, Pruning(self._settings, self._jobs, AuditEvents(database), IdempotencyKeys(database)))
             running = [asyncio.create_task(loop.run()) for loop in loops]
             self._ready.set_result(None)
             tasks: list[asyncio.Task[Any]] = [asyncio.create_task(self._stopping.wait()), working, *running]

@@ -1,59 +1,27 @@
-"""Jobs: accepting one on behalf of the other nouns, and reading it."""
+"""Jobs: reading and cancelling one. They are accepted by `accepting.py`, on behalf of the other nouns."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from aiohttp import ETag, web
 
-from api.context import CALLER, CONTEXT, REQUEST_ID
+from api.context import CALLER, CONTEXT
 from api.endpoint import FINDING, WRITING, Answer, Header, endpoint
+from api.handlers.accepting import ACCEPTED, REPEATABLE, answer_accepted, find_answer
 from api.handlers.service_instances import find_instance
-from api.payloads.operations import read_traceparent, to_job_request
-from api.presenters.jobs import JobJson, job_etag, job_url, present_job, retry_after_s
+from api.payloads.idempotency_key import read_key
+from api.presenters.jobs import JobJson, job_etag, present_job, retry_after_s
 from shared.cf_errors import CfError
-from shared.errors import NotAuthorizedError, OperationInProgressError, ResourceNotFoundError, UnprocessableEntityError
-from shared.records import JobError, Step
+from shared.errors import NotAuthorizedError, ResourceNotFoundError, UnprocessableEntityError
+from shared.records import Actor, JobError, Step
 from shared.states import TERMINAL_STATES, Event
 
 if TYPE_CHECKING:
-    from shared.records import Instance, Job, Json, RestorePoint
-    from shared.states import Operation
+    from shared.records import Job
+    from shared.security.tokens import Caller
     from shared.store.jobs import Seizure
-
-
-#: What a request that begins a job is answered with.
-ACCEPTED: Final = {202: Answer(text="Accepted.", headers={"Location": "The URL of the job."})}
-
-
-async def accept(
-    request: web.Request,
-    operation: Operation,
-    instance: Instance,
-    *,
-    extra: Json | None = None,
-    restore: RestorePoint | None = None,
-) -> web.Response:
-    """Store the job of a checked request: 202, no body, `Location`.
-
-    Raises OperationInProgressError when another operation is open on the instance, which the database decides.
-    """
-    context = request.app[CONTEXT]
-    job = to_job_request(
-        operation,
-        instance,
-        caller=request[CALLER],
-        settings=context.settings,
-        request_id=request[REQUEST_ID],
-        traceparent=read_traceparent(request.headers),
-        extra=extra,
-        restore=restore,
-    )
-    if not await context.accepts.submit(job):
-        raise OperationInProgressError(instance.name)
-    context.hints.offer(job.guid, job.broker_guid)
-    return web.Response(status=202, headers={"Location": job_url(context.settings.external_url, job.guid)})
 
 
 @endpoint(
@@ -91,7 +59,7 @@ async def read_job(request: web.Request) -> web.Response:
     return response
 
 
-@endpoint("POST", "/v3/jobs/{guid}/actions/cancel", "Cancel Job", answers=ACCEPTED, errors=WRITING)
+@endpoint("POST", "/v3/jobs/{guid}/actions/cancel", "Cancel Job", headers=REPEATABLE, answers=ACCEPTED, errors=WRITING)
 async def cancel_job(request: web.Request) -> web.Response:
     """Ends a job now, whatever its worker is doing, and has removed what it may have left at the service broker.
 
@@ -102,6 +70,9 @@ async def cancel_job(request: web.Request) -> web.Response:
     instance = await find_instance(request, job.service_instance_guid)
     if not instance.may_write:
         raise NotAuthorizedError
+    key = await read_key(request)
+    if again := await find_answer(request, key):
+        return again
     if job.operation.is_clean_up:
         raise UnprocessableEntityError("A clean-up cannot be cancelled.")
     seizure = await context.jobs.seize(job.guid, owner=f"api, for {request[CALLER].user_guid}")
@@ -110,9 +81,11 @@ async def cancel_job(request: web.Request) -> web.Response:
         if job.state in TERMINAL_STATES:
             raise UnprocessableEntityError("The job has ended already.")
         raise UnprocessableEntityError("The service broker may have begun, and it cannot stop or undo this operation.")
-    if not (await context.jobs.record([_cancellation(seizure, request[CALLER].user_name)]))[0]:
+    if not (await context.jobs.record([_cancellation(seizure, request[CALLER])]))[0]:
         raise UnprocessableEntityError("The job has ended already.")
-    return web.Response(status=202, headers={"Location": job_url(context.settings.external_url, job.guid)})
+    if key:
+        await context.keys.keep(request[CALLER].user_guid, key, job.guid)
+    return answer_accepted(request, job.guid)
 
 
 async def _find_job(request: web.Request) -> Job:
@@ -126,17 +99,17 @@ async def _find_job(request: web.Request) -> Job:
     return job
 
 
-def _cancellation(seizure: Seizure, user_name: str) -> Step:
+def _cancellation(seizure: Seizure, caller: Caller) -> Step:
     """The end of a seized job. What removes its remains waits for a start call that may still be under way."""
     claim = seizure.claim
-    noun = claim.operation.removeprefix("service_instance.").removeprefix("create_")
-    error = JobError.of(CfError.UNABLE_TO_PERFORM, f"{noun} could not be completed: cancelled by {user_name}")
+    reason = f"{claim.operation.noun} could not be completed: cancelled by {caller.user_name}"
     return Step(
         claim=claim,
         worker="api",
         call="none",
         event=Event.CANCELLED,
         outcome="cancelled",
-        errors=(error,),
+        errors=(JobError.of(CfError.UNABLE_TO_PERFORM, reason),),
+        actor=Actor(caller.user_guid, caller.user_name),
         clean_up_in_s=seizure.busy_s if claim.may_exist() else None,
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from api.context import CONTEXT
 from api.endpoint import WRITING, endpoint
-from api.handlers.jobs import ACCEPTED, accept
+from api.handlers.accepting import ACCEPTED, REPEATABLE, accept, find_answer
 from api.handlers.service_instances import find_instance
+from api.payloads.idempotency_key import read_key
 from api.payloads.operations import check_instance
 from api.payloads.restores import RestorePayload
 from shared.cf_errors import CfError
@@ -20,12 +22,15 @@ if TYPE_CHECKING:
 
     from shared.records import Instance
 
+_GUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
 
 @endpoint(
     "POST",
     "/v3/service_instances/{service_instance_guid}/actions/restore",
     "Restore Service Instance From Backup",
     body=RestorePayload,
+    headers=REPEATABLE,
     answers=ACCEPTED,
     errors=(*WRITING, CfError.ASYNC_SERVICE_INSTANCE_OPERATION_IN_PROGRESS),
 )
@@ -35,14 +40,26 @@ async def create_restore(request: web.Request, payload: RestorePayload) -> web.R
     What is in the instance is overwritten. The answer says where the job is that restores.
     """
     instance = await find_instance(request, request.match_info["service_instance_guid"])
+    key = await read_key(request)
+    if again := await find_answer(request, key):
+        return again
     check_instance(instance, *payload.features())
     restore = payload.to_restore_point()
     source = instance
     if payload.source_service_instance_guid not in {None, instance.guid}:
         source = await _find_source(request, payload.source_service_instance_guid or "", instance)
+    backup_guid = None
     if payload.backup_id is not None:
-        await _check_backup(request, payload.backup_id, source)
-    return await accept(request, Operation.RESTORE, instance, extra=payload.to_broker_fields(), restore=restore)
+        backup_guid = await _find_backup(request, payload.backup_id, source)
+    return await accept(
+        request,
+        Operation.RESTORE,
+        instance,
+        key=key,
+        extra=payload.to_broker_fields(),
+        restore=restore,
+        backup_guid=backup_guid,
+    )
 
 
 async def _find_source(request: web.Request, guid: str, target: Instance) -> Instance:
@@ -60,10 +77,9 @@ async def _find_source(request: web.Request, guid: str, target: Instance) -> Ins
     return source
 
 
-async def _check_backup(request: web.Request, backup_id: str, source: Instance) -> None:
-    try:
-        guid = UUID(backup_id)
-    except ValueError:
-        guid = None
+async def _find_backup(request: web.Request, backup_id: str, source: Instance) -> UUID:
+    """The backup's guid. Only the form in which it was listed counts: the broker is sent just that."""
+    guid = UUID(backup_id) if _GUID.fullmatch(backup_id) else None
     if guid is None or await request.app[CONTEXT].backups.find_succeeded(guid, source.guid) is None:
         raise UnprocessableEntityError(f"Service instance {source.name} has no backup {backup_id} that succeeded.")
+    return guid

@@ -14,8 +14,8 @@ from shared.errors import BadRequestError
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
-#: Headers that decide something, and that HTTP does not know. `Authorization` is left to its middleware.
-SINGLE: Final = ("Idempotency-Key", "X-Vcap-Request-Id", "X-Request-Id", "traceparent")
+#: Headers that decide something, and that HTTP does not know. `Authorization` and `Idempotency-Key` are left to their readers.
+SINGLE: Final = ("X-Vcap-Request-Id", "X-Request-Id", "traceparent")
 
 
 @web.middleware

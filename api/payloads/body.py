@@ -27,18 +27,33 @@ BODY_BYTES_MAX: Final = 64 * 1024
 
 
 def check_size(request: web.Request) -> None:
-    """Raise BadRequestError when the body says that it is over the limit, whether or not somebody would read it."""
+    """Raise BadRequestError when the request says that its body is over the limit, whether or not it will be read."""
     if (request.content_length or 0) > BODY_BYTES_MAX:
         raise _too_large()
 
 
-async def read_body(request: web.Request, payload: type[Payload], *, timeout_s: float) -> Payload:
-    """The request's body as `payload`. It must have arrived within `timeout_s` seconds.
+async def receive(request: web.Request, *, timeout_s: float) -> None:
+    """Take in the body, which the request keeps. It must have arrived within `timeout_s` seconds.
 
-    Raises MessageParseError when it is no JSON object, UnprocessableEntityError for unknown fields and wrong values,
-    BadRequestError when it is too large, late, cut off, or not framed as its headers say.
+    Raises BadRequestError when it is too large, late, cut off, or not framed as its headers say.
     """
-    body = _json_object(request.content_type, await _read(request, timeout_s))
+    try:
+        async with asyncio.timeout(timeout_s):
+            await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise _too_large() from None
+    except TimeoutError:
+        raise BadRequestError("the body did not arrive in time", status=408) from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise BadRequestError("the body is cut off, or not framed as its headers say") from None
+
+
+async def read_body(request: web.Request, payload: type[Payload]) -> Payload:
+    """The body of a request that was received, as `payload`.
+
+    Raises MessageParseError when it is no JSON object, UnprocessableEntityError for unknown fields and wrong values.
+    """
+    body = _json_object(request.content_type, await request.read())
     unknown = sorted(set(body) - set(payload.model_fields))
     if unknown:
         raise UnprocessableEntityError(f"Unknown field(s): {quoted(unknown)}")
@@ -52,18 +67,6 @@ def _words(problem: ErrorDetails) -> str:
     """One problem as a sentence that begins with the field's name."""
     reason = problem["msg"].removeprefix("Value error, ")
     return f"{problem['loc'][0]}: {reason}" if problem["loc"] else reason
-
-
-async def _read(request: web.Request, timeout_s: float) -> bytes:
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise _too_large() from None
-    except TimeoutError:
-        raise BadRequestError("the body did not arrive in time", status=408) from None
-    except (web.RequestPayloadError, ConnectionError):
-        raise BadRequestError("the body is cut off, or not framed as its headers say") from None
 
 
 def _too_large() -> BadRequestError:

@@ -13,8 +13,9 @@ from shared.states import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from uuid import UUID
 
-    from shared.records import Instance, Json, RestorePoint
+    from shared.records import IdempotencyKey, Instance, Json, RestorePoint
     from shared.security.tokens import Caller
     from shared.settings import Settings
 
@@ -66,10 +67,13 @@ def to_job_request(
     traceparent: str | None,
     extra: Json | None = None,
     restore: RestorePoint | None = None,
+    backup_guid: UUID | None = None,
+    resource_guid: UUID | None = None,
+    key: IdempotencyKey | None = None,
 ) -> JobRequest:
     """The job of `operation` on a checked instance. Its guids and the broker's request are fixed here, for ever.
 
-    `extra` is added to the body of the start call.
+    `extra` is added to the body of the start call; `resource_guid` is what is operated on, or a new one.
     """
     if instance.broker_guid is None:
         raise RuntimeError("an instance without broker passed the checks")
@@ -87,7 +91,7 @@ def to_job_request(
     } | (extra or {})
     return JobRequest(
         guid=uuid.uuid4(),
-        resource_guid=uuid.uuid4(),
+        resource_guid=resource_guid or uuid.uuid4(),
         operation=operation,
         service_instance_guid=instance.guid,
         broker_guid=instance.broker_guid,
@@ -95,9 +99,15 @@ def to_job_request(
         request_id=request_id,
         traceparent=traceparent,
         request_body=json.dumps(body),
-        can_undo=_UNDOING[operation] in instance.backup_features,
+        can_undo=_UNDOING.get(operation) in instance.backup_features,
         deadline_s=min(settings.operation_deadline_s, instance.maximum_polling_duration_s or float("inf")),
+        user_name=caller.user_name,
+        service_instance_name=instance.name,
+        space_guid=instance.space_guid,
+        organization_guid=instance.organization_guid,
         restore=restore,
+        backup_guid=backup_guid,
+        key=key,
     )
 
 
@@ -105,6 +115,7 @@ def to_job_request(
 _UNDOING = {Operation.CREATE_BACKUP: "backup.delete", Operation.RESTORE: "restore.cancel"}
 _NAMES = {
     "backup": "backups",
+    "backup.delete": "deleting backups",
     "restore": "restoring backups",
     "restore.pitr": "restoring to a point in time",
     "restore.cross_instance": "restoring from another service instance",

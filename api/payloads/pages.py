@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_args
 
 from pydantic import BeforeValidator, Field
 
-from api.payloads.query import Between, Query
+from api.payloads.query import Between, Query, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 VALUE_LENGTH_MAX: Final = 255
@@ -56,3 +59,15 @@ def _read_moment(value: object) -> object:
 
 #: A moment, in the form that answers have.
 Moment = Annotated[datetime, BeforeValidator(_read_moment)]
+
+
+def one_of(noun: str, choices: Any) -> Callable[[object], object]:  # Any: a Literal type
+    """For a word of those; refuses others, naming the parameter as `noun` and all that it can be."""
+    valid = get_args(choices)
+
+    def read(value: object) -> object:
+        if value not in valid:
+            raise ValueError(f"{noun} can only be: {quoted(valid)}")
+        return value
+
+    return read

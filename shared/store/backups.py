@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.records import BackedUpInstance, Backup, BrokerAddress, KnownBackup
+from shared.records import BackedUpInstance, Backup, BackupDetails, BrokerAddress, KnownBackup
 from shared.states import CLEAN_UP_OF, JobState, Operation
 from shared.store.sql import load
 
@@ -37,6 +37,11 @@ class Backups:
         )
         return Backup(**rows[0]) if rows else None
 
+    async def find(self, guid: UUID, service_instance_guid: str) -> BackupDetails | None:
+        """The backup of that instance, whatever its state; None when there is none, or no longer."""
+        rows = await self._database.fetch(_SQL["find"], {"guid": guid, "service_instance_guid": service_instance_guid})
+        return BackupDetails(**rows[0]) if rows else None
+
     async def list_instances(
         self, guids: Collection[str] | None = None, broker_names: Collection[str] | None = None
     ) -> list[BackedUpInstance]:
@@ -61,7 +66,7 @@ class Backups:
 
     async def list_known(self, instance_guids: Collection[str]) -> list[KnownBackup]:
         """All backups of the instances that we know of, in whatever state, oldest first."""
-        others = [str(Operation.RESTORE), str(CLEAN_UP_OF[Operation.RESTORE])]
+        others = [str(Operation.RESTORE), str(CLEAN_UP_OF[Operation.RESTORE]), str(Operation.DELETE_BACKUP)]
         rows = await self._database.fetch(
             _SQL["list_known"], {"instance_guids": list(instance_guids), "other_operations": others}
         )

@@ -60,6 +60,7 @@ class Database:
             timeout=settings.database_timeout_s,
             max_lifetime=CONNECTION_LIFETIME_S,
             check=self._check,
+            configure=_hear_warnings,
             reconnect_timeout=RECONNECT_S,
             reconnect_failed=ConnectionPool.check,
             kwargs=parameters | {"autocommit": True, "row_factory": dict_row},
@@ -141,6 +142,16 @@ class Database:
         self._drained_at = asyncio.get_running_loop().time()
         _log.warning("all connections to the database are replaced")
         await self._pool.drain()
+
+
+async def _hear_warnings(connection: Connection) -> None:
+    """Log what the schema's functions warn of: what failed without failing the statement."""
+    connection.add_notice_handler(_log_warning)
+
+
+def _log_warning(notice: psycopg.errors.Diagnostic) -> None:
+    if notice.severity_nonlocalized == "WARNING":
+        _log.warning("the database warns", text=notice.message_primary)
 
 
 def _is_unavailable(error: psycopg.Error) -> bool:

@@ -8,8 +8,20 @@ from uuid import uuid4
 
 from psycopg.types.json import Jsonb
 
-from shared.records import BrokerAddress, Claim, CleanUp, Job, Refusal, RestorePoint, Waiting
+from shared.records import (
+    Acceptance,
+    BrokerAddress,
+    Claim,
+    CleanUp,
+    Deletion,
+    Job,
+    KnownRequest,
+    Refusal,
+    RestorePoint,
+    Waiting,
+)
 from shared.states import CLEAN_UP_OF, JobState, Operation, next_state
+from shared.store.idempotency_keys import LIFETIME_S
 from shared.store.sql import load
 
 if TYPE_CHECKING:
@@ -62,17 +74,36 @@ class Jobs:
         self._database = database
         self._settings = settings
 
-    async def accept(self, requests: Sequence[JobRequest]) -> list[bool]:
-        """Store `requests` in one statement; for each, in order, whether it was stored.
+    async def accept(self, requests: Sequence[JobRequest]) -> list[Acceptance]:
+        """Store `requests` in one statement and one round trip; for each, in order, what became of it.
 
-        False means that another operation is open on the instance, and that nothing was stored for this one.
+        One that is not stored, not known by its key, and whose backup is not gone, met another open operation on its
+        instance; nothing was stored for it.
         """
-        rows = await self._database.fetch(
-            _SQL["accept"],
-            {"requests": Jsonb([_request_row(request) for request in requests]), "hint_grace_s": HINT_GRACE_S},
+        parameters = {
+            "requests": Jsonb([_request_row(request) for request in requests]),
+            "hint_grace_s": HINT_GRACE_S,
+            "key_lifetime_s": LIFETIME_S,
+        }
+        if any(request.key for request in requests):
+            rows = await self._database.fetch_locked(_SQL["lock_keys"], _SQL["accept"], parameters)
+        else:
+            rows = await self._database.fetch(_SQL["accept"], parameters)
+        found = {row["guid"]: row for row in rows}
+        # Of requests with the same key that meet in a batch, the first counts.
+        firsts = {
+            (request.user_guid, request.key.key): KnownRequest(request.guid, request.key.fingerprint)
+            for request in requests
+            if request.key and found[request.guid]["is_stored"]
+        }
+        return [_acceptance(request, found[request.guid], firsts) for request in requests]
+
+    async def accept_deletion(self, request: JobRequest) -> Deletion:
+        """Store the job that deletes the backup `request.resource_guid` of its instance; what became of it."""
+        rows = await self._database.fetch_locked(
+            _SQL["lock_backup"], _SQL["accept_deletion"], _request_row(request) | {"hint_grace_s": HINT_GRACE_S}
         )
-        stored = {row["guid"] for row in rows}
-        return [request.guid in stored for request in requests]
+        return Deletion(**rows[0]) if rows else Deletion(job_guid=None, state=None)
 
     async def find(self, guid: UUID) -> Job | None:
         """The job, or None."""
@@ -256,6 +287,13 @@ class Jobs:
         await self._database.fetch(_SQL["release"], {"claims": Jsonb(rows)})
 
 
+def _acceptance(request: JobRequest, row: DictRow, firsts: Mapping[tuple[str, str], KnownRequest]) -> Acceptance:
+    known = KnownRequest(row["job_guid"], row["fingerprint"]) if row["job_guid"] else None
+    if request.key and not known and not row["is_stored"]:
+        known = firsts.get((request.user_guid, request.key.key))
+    return Acceptance(is_stored=row["is_stored"], known=known, is_backup_gone=row["is_backup_gone"])
+
+
 def _request_row(request: JobRequest) -> Json:
     restore = request.restore or RestorePoint()
     return {
@@ -270,6 +308,13 @@ def _request_row(request: JobRequest) -> Json:
         "request_body": request.request_body,
         "deadline_s": request.deadline_s,
         "can_undo": request.can_undo,
+        "user_name": request.user_name,
+        "service_instance_name": request.service_instance_name,
+        "space_guid": request.space_guid,
+        "organization_guid": request.organization_guid,
+        "key": request.key and request.key.key,
+        "fingerprint": request.key and request.key.fingerprint,
+        "backup_guid": request.backup_guid and str(request.backup_guid),
         "backup_id": restore.backup_id,
         "source_service_instance_guid": restore.source_service_instance_guid,
         "target_timestamp": restore.target_timestamp and restore.target_timestamp.isoformat(),
@@ -311,4 +356,6 @@ def _step_row(step: Step) -> Json:
         "warnings": [{"detail": text} for text in step.warnings],
         "size_bytes": step.facts.get("size_bytes"),
         "expires_at_s": step.facts.get("expires_at"),
+        "actor_guid": step.actor and step.actor.guid,
+        "actor_name": step.actor and step.actor.name,
     }

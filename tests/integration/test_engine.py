@@ -15,7 +15,7 @@ from shared.security.secrets import generate_key
 from shared.states import Operation
 from shared.store.database import Database
 from shared.store.jobs import Jobs
-from tests.support import BROKER_PASSWORD, ScriptedBroker, eventually, job_request, rows, seed
+from tests.support import BROKER_PASSWORD, ScriptedBroker, accept_all, eventually, job_request, rows, seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,7 @@ class Story:
             **more,
         )
         async with Database(self.settings, size=1, name="test") as database:
-            assert await Jobs(database, self.settings).accept([request]) == [True]
+            assert await accept_all(Jobs(database, self.settings), request) == [True]
         rows(self.url, "update jobs set next_hint_at = now() where completed_at is null")
         return request
 

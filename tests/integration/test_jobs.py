@@ -16,7 +16,7 @@ from shared.states import Event, JobState
 from shared.store.backups import Backups
 from shared.store.database import Database
 from shared.store.jobs import Jobs
-from tests.support import Seeded, job_request, rows, seed
+from tests.support import Seeded, accept_all, job_request, rows, seed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -53,7 +53,7 @@ def request_for(seeded: Seeded, instance: str = "i-1", **values: Any) -> JobRequ
 
 async def claimed(jobs: Jobs, seeded: Seeded, **values: Any) -> Claim:
     request = request_for(seeded, **values)
-    assert await jobs.accept([request]) == [True]
+    assert await accept_all(jobs, request) == [True]
     claim = await claim_one(jobs, request.guid)
     assert claim
     return claim
@@ -74,8 +74,8 @@ def step(claim: Claim, event: Event, **values: Any) -> Step:
 
 async def test_it_accepts_one_operation_at_a_time_on_an_instance(jobs: Jobs, seeded: Seeded) -> None:
     requests = [request_for(seeded) for _ in range(3)] + [request_for(seeded, "i-2")]
-    assert await jobs.accept(requests) == [True, False, False, True]
-    assert await jobs.accept([request_for(seeded)]) == [False]
+    assert await accept_all(jobs, *requests) == [True, False, False, True]
+    assert await accept_all(jobs, request_for(seeded)) == [False]
 
 
 async def test_it_stores_nothing_for_a_request_that_came_second(jobs: Jobs, seeded: Seeded, database_url: str) -> None:
@@ -85,15 +85,15 @@ async def test_it_stores_nothing_for_a_request_that_came_second(jobs: Jobs, seed
 
 
 async def test_it_lets_the_database_decide_among_many_connections(jobs: Jobs, seeded: Seeded) -> None:
-    results = await asyncio.gather(*(jobs.accept([request_for(seeded)]) for _ in range(20)))
+    results = await asyncio.gather(*(accept_all(jobs, request_for(seeded)) for _ in range(20)))
     assert sum(result == [True] for result in results) == 1
 
 
 async def test_it_frees_the_instance_when_the_job_ends(jobs: Jobs, seeded: Seeded) -> None:
     claim = await claimed(jobs, seeded)
-    assert await jobs.accept([request_for(seeded)]) == [False]
+    assert await accept_all(jobs, request_for(seeded)) == [False]
     assert await jobs.record([step(claim, Event.SUCCEEDED)]) == [True]
-    assert await jobs.accept([request_for(seeded)]) == [True]
+    assert await accept_all(jobs, request_for(seeded)) == [True]
 
 
 async def test_it_gives_a_job_to_one_of_many_claimers(jobs: Jobs, seeded: Seeded) -> None:

@@ -14,7 +14,7 @@ from shared.store.database import Database
 from shared.store.jobs import Jobs
 from shared.store.sql import load
 from tests.faults import fails
-from tests.support import job_request, rows, seed
+from tests.support import accept_all, job_request, rows, seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ class Story:
         self.request = job_request(seed(settings).broker_guid)
 
     async def accept(self) -> list[bool]:
-        return await self.jobs.accept([self.request])
+        return await accept_all(self.jobs, self.request)
 
     async def claim(self) -> list[Claim]:
         return (await self.jobs.claim([self.request.guid], owner="w", lease_s=60)).claims

@@ -20,7 +20,7 @@ from shared.store.jobs import Jobs
 from shared.store.migrate import migrate
 from tests.faults import fails
 from tests.proxy import Proxy
-from tests.support import ScriptedBroker, bearer, eventually, job_request, rows, seed
+from tests.support import ScriptedBroker, accept_all, bearer, eventually, job_request, rows, seed
 from worker.engine import LOOKS_MAX
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ async def accept(settings: Settings, broker: ScriptedBroker) -> list[JobRequest]
     seeded = seed(settings, instances=instances, broker_url=broker.url)
     requests = [job_request(seeded.broker_guid, instance) for instance in instances]
     async with Database(settings, size=1, name="test") as database:
-        assert await Jobs(database, settings).accept(requests) == [True] * JOBS
+        assert await accept_all(Jobs(database, settings), *requests) == [True] * JOBS
     rows(settings.database_url.get_secret_value(), "update jobs set next_hint_at = now()")
     return requests
 

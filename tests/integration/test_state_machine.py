@@ -17,7 +17,7 @@ from shared.records import Claim, JobError, JobRequest, Step
 from shared.states import TERMINAL_STATES, TRANSITIONS, Event, JobState, next_state
 from shared.store.database import Database
 from shared.store.jobs import Jobs
-from tests.support import job_request, rows, seed
+from tests.support import accept_all, job_request, rows, seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +76,7 @@ class Machine(RuleBasedStateMachine):
         is_free = all(
             model.state in TERMINAL_STATES for model in self.models if model.request.service_instance_guid == instance
         )
-        assert self.runner.run(self.jobs.accept([request])) == [is_free]
+        assert self.runner.run(accept_all(self.jobs, request)) == [is_free]
         if is_free:
             self.models.append(Model(request))
 

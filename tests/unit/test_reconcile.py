@@ -31,6 +31,7 @@ def known(state: str, job_state: JobState = DONE, **more: Any) -> KnownBackup:
         "job_guid": JOB,
         "job_state": job_state,
         "job_is_clean_up": False,
+        "was_deleted_on_request": False,
         "can_remove": True,
     }
     return KnownBackup(**values | more)

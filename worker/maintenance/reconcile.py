@@ -100,7 +100,8 @@ def _left(ours: KnownBackup, theirs: ListedBackup) -> Finding | None:
     if ours.job_state not in TERMINAL_STATES:
         note = f"clean-up {ours.job_guid} is at work"
         return left._replace(note=note, is_in_hand=True) if ours.job_is_clean_up else None
-    if ours.state == "deleted" and ours.job_state is JobState.SUCCEEDED and not ours.job_is_clean_up:
+    was_marked = ours.state == "deleted" and not ours.was_deleted_on_request
+    if was_marked and ours.job_state is JobState.SUCCEEDED and not ours.job_is_clean_up:
         # Marked by an earlier reconciliation, and never asked to be removed: data that may be good is not deleted.
         return _back(left)
     if not ours.can_remove:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 class BrokerOperation:
     """What is done at the broker with a sub-resource of an instance, and polled at its own `last_operation`."""
 
-    noun: str
     collection: str
     method: str
     read_start: Read
@@ -40,10 +39,11 @@ class BrokerOperation:
 _END_OF_TIME: Final = 253_402_300_800
 
 AT_BROKER: Final = {
-    Operation.CREATE_BACKUP: BrokerOperation("backup", "backups", "PUT", of_start, of_poll, has_facts=True),
-    Operation.RESTORE: BrokerOperation("restore", "restores", "PUT", of_start, of_poll),
-    Operation.CLEAN_UP_BACKUP: BrokerOperation("clean-up", "backups", "DELETE", of_delete, of_delete_poll),
-    Operation.CLEAN_UP_RESTORE: BrokerOperation("clean-up", "restores", "DELETE", of_delete, of_delete_poll),
+    Operation.CREATE_BACKUP: BrokerOperation("backups", "PUT", of_start, of_poll, has_facts=True),
+    Operation.RESTORE: BrokerOperation("restores", "PUT", of_start, of_poll),
+    Operation.DELETE_BACKUP: BrokerOperation("backups", "DELETE", of_delete, of_delete_poll),
+    Operation.CLEAN_UP_BACKUP: BrokerOperation("backups", "DELETE", of_delete, of_delete_poll),
+    Operation.CLEAN_UP_RESTORE: BrokerOperation("restores", "DELETE", of_delete, of_delete_poll),
 }
 
 

@@ -60,7 +60,7 @@ class Steps:
         return await self._start(claim)
 
     def _give_up(self, claim: Claim, reason: str) -> Step:
-        error = unable(AT_BROKER[claim.operation].noun, reason)
+        error = unable(claim.operation.noun, reason)
         return self._end(claim, Event.GIVEN_UP, "attempts exhausted", error)
 
     def _expire(self, claim: Claim) -> Step:
@@ -77,11 +77,11 @@ class Steps:
         operation = AT_BROKER[claim.operation]
         started = time.monotonic()
         query = {"accepts_incomplete": "true"}
-        if claim.operation.is_clean_up:
+        if claim.operation.is_removal:
             answer = await self._ask(claim, operation.method, "", self._catalog_ids(claim) | query)
         else:
             answer = await self._ask(claim, operation.method, "", query, claim.request_body)
-        outcome = operation.read_start(operation.noun, answer)
+        outcome = operation.read_start(claim.operation.noun, answer)
         event = self._start_event(claim, outcome)
         retry = before_removal if claim.operation.is_clean_up else before_retry
         pauses = {
@@ -122,7 +122,7 @@ class Steps:
         if claim.broker_operation is not None:
             query["operation"] = claim.broker_operation
         answer = await self._ask(claim, "GET", "/last_operation", query)
-        outcome = operation.read_poll(operation.noun, answer)
+        outcome = operation.read_poll(claim.operation.noun, answer)
         event = {
             Meaning.SUCCESS: Event.SUCCEEDED,
             Meaning.FAILURE: Event.START_OVER if claim.operation.is_clean_up else Event.FAILED,
@@ -208,7 +208,7 @@ class Steps:
         said = outcome.description or (outcome.error and outcome.error.detail) if outcome else None
         leaves_remains = (
             event in {Event.FAILED, Event.GIVEN_UP, Event.EXPIRED}
-            and not claim.operation.is_clean_up
+            and not claim.operation.is_removal
             and claim.may_exist(had_no_effect=had_no_effect)
             and not (call == "start" and outcome and outcome.http_status in _NOTHING_OF_OURS)
         )

@@ -97,6 +97,29 @@ create table audit_events (
 create index audit_events_newest on audit_events (created_at, guid);
 create index audit_events_of_space on audit_events (space_guid, created_at, guid);
 
+-- Those that a user may see: who works in a space or audits it, and who audits its organization. A null means any.
+create function find_audit_events(
+    reader_guid text, reader_sees_everything boolean, types text[], target_guids text[], space_guids text[],
+    organization_guids text[], after timestamptz, since timestamptz, before timestamptz, until timestamptz
+) returns setof audit_events language sql stable as $$
+    select *
+    from audit_events e
+    where (reader_sees_everything
+           or e.space_guid in (select r.space_guid from roles r
+                               where r.user_guid = reader_guid and r.type in ('space_developer', 'space_auditor'))
+           or e.organization_guid in (select r.organization_guid from roles r
+                                      where r.user_guid = reader_guid and r.type = 'organization_auditor'))
+      and (types is null or e.type = any(types))
+      and (target_guids is null or e.target_guid = any(target_guids))
+      and (space_guids is null or e.space_guid = any(space_guids))
+      and (organization_guids is null or e.organization_guid = any(organization_guids))
+      -- What clients see are whole seconds.
+      and (after is null or e.created_at >= after + interval '1 second')
+      and (since is null or e.created_at >= since)
+      and (before is null or e.created_at < before)
+      and (until is null or e.created_at < until + interval '1 second')
+$$;
+
 -- Who took a step, where that is not the one who asked for the job: who cancelled it.
 alter table job_steps
     add column actor_guid text,

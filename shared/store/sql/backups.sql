@@ -14,6 +14,16 @@ select guid, service_instance_guid, created_at, size_bytes
 from backups
 where guid = %(guid)s and service_instance_guid = %(service_instance_guid)s and state = 'succeeded';
 
+-- name: find
+-- One backup of an instance that there is, or that is being made or deleted, with the newest job on it.
+select guid, service_instance_guid, created_at, size_bytes, state, trigger, completed_at, expires_at,
+       (select j.guid from jobs j
+        where j.resource_guid = b.guid and not j.is_clean_up
+        order by j.created_at desc
+        limit 1) as job_guid
+from backups b
+where guid = %(guid)s and service_instance_guid = %(service_instance_guid)s and state <> 'deleted';
+
 -- name: list_instances
 -- The managed instances whose plans have backups, with their brokers; those given, or with null all.
 select i.guid, i.name, b.guid as broker_guid, b.name as broker_name, b.url as broker_url,
@@ -50,7 +60,10 @@ select coalesce(b.guid, j.resource_guid) as guid,
        coalesce(b.service_instance_guid, j.service_instance_guid) as service_instance_guid,
        coalesce(b.state, 'failed') as state, b.completed_at,
        j.guid as job_guid, j.state as job_state, coalesce(j.is_clean_up, false) as job_is_clean_up,
-       coalesce(j.can_remove, false) as can_remove
+       coalesce(j.can_remove, false) as can_remove,
+       exists (select from jobs d
+               where d.resource_guid = b.guid and d.operation = 'service_instance.delete_backup'
+                 and d.state = 'succeeded') as was_deleted_on_request
 from backup b
 full join newest_job j on j.resource_guid = b.guid
 order by b.completed_at, guid;
@@ -68,4 +81,7 @@ update backups
 set state = 'succeeded'
 where guid = %(guid)s and state = 'deleted' and completed_at = %(completed_at)s
   and not exists (select from jobs j where j.parent_guid = %(job_guid)s)
+  and not exists (select from jobs d
+                  where d.resource_guid = backups.guid and d.operation = 'service_instance.delete_backup'
+                    and d.state = 'succeeded')
 returning guid;

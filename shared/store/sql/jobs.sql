@@ -1,22 +1,53 @@
 -- Statements on jobs. Every time is the database's; every change of a claimed job is guarded by its fence.
 
+-- name: lock_keys
+-- One request at a time decides about a key; freed with the transaction. The statement that follows in it sees what the
+-- one before has committed.
+select pg_advisory_xact_lock(hashtextextended(owned_key, 0))
+from (select distinct jsonb_build_array(r ->> 'user_guid', r ->> 'key')::text as owned_key
+      from jsonb_array_elements(%(requests)s) as r
+      where r ->> 'key' is not null
+      order by 1) k;
+
 -- name: accept
--- Stores accepted requests with their backups and restores, due at once, and returns the guids of those that were
--- stored. A request is left out when another operation is open on its instance: the unique index decides, here.
+-- Stores accepted requests with their backups and restores, due at once, and returns what became of each. A request is
+-- left out when another operation is open on its instance: the unique index decides, here. It is left out, too, when
+-- its key was used before, or when the backup that it restores is gone or about to be deleted; whoever locks the
+-- backup's row first wins.
 with request as (
-    select *
-    from jsonb_to_recordset(%(requests)s) as r (
+    select *, row_number() over (partition by user_guid, key order by ordinality) as turn
+    from rows from (jsonb_to_recordset(%(requests)s) as (
         guid uuid, operation text, service_instance_guid text, broker_guid uuid, resource_guid uuid,
         user_guid text, request_id text, traceparent text, request_body text, deadline_s float8, can_undo boolean,
-        backup_id text, source_service_instance_guid text, target_timestamp timestamptz, restore_point text)
+        user_name text, service_instance_name text, space_guid text, organization_guid text,
+        key text, fingerprint text, backup_guid uuid,
+        backup_id text, source_service_instance_guid text, target_timestamp timestamptz, restore_point text))
+        with ordinality
+),
+known as (
+    select r.guid, k.job_guid, k.fingerprint
+    from request r
+    join idempotency_keys k on k.user_guid = r.user_guid and k.key = r.key
+    where k.created_at > now() - make_interval(secs => %(key_lifetime_s)s)
+),
+restorable as (
+    select guid
+    from backups
+    where guid in (select backup_guid from request) and state = 'succeeded'
+    order by guid
+    for share
 ),
 accepted as (
     insert into jobs (guid, operation, service_instance_guid, broker_guid, resource_guid, user_guid, request_id,
-                      traceparent, request_body, can_undo, due_at, next_hint_at, deadline_at)
+                      traceparent, request_body, can_undo, due_at, next_hint_at, deadline_at,
+                      user_name, service_instance_name, space_guid, organization_guid)
     select guid, operation, service_instance_guid, broker_guid, resource_guid, user_guid, request_id,
            traceparent, request_body, can_undo, now(), now() + make_interval(secs => %(hint_grace_s)s),
-           now() + make_interval(secs => deadline_s)
+           now() + make_interval(secs => deadline_s),
+           user_name, service_instance_name, space_guid, organization_guid
     from request
+    where (key is null or (turn = 1 and guid not in (select guid from known)))
+      and (backup_guid is null or backup_guid in (select guid from restorable))
     on conflict (service_instance_guid) where completed_at is null and holds_instance do nothing
     returning guid
 ),
@@ -33,8 +64,59 @@ new_restore as (
            restore_point
     from request join accepted using (guid)
     where operation = 'service_instance.restore'
+),
+new_key as (
+    insert into idempotency_keys as k (user_guid, key, fingerprint, job_guid)
+    select user_guid, key, fingerprint, guid
+    from request join accepted using (guid)
+    where key is not null
+    on conflict (user_guid, key) do update
+    set fingerprint = excluded.fingerprint, job_guid = excluded.job_guid, created_at = now()
 )
-select guid from accepted;
+select r.guid, a.guid is not null as is_stored, k.job_guid, k.fingerprint,
+       r.backup_guid is not null and r.backup_guid not in (select guid from restorable) as is_backup_gone
+from request r
+left join accepted a using (guid)
+left join known k using (guid);
+
+-- name: lock_backup
+-- Restores that were accepted before are over with this lock, or seen by the statement that follows in the transaction.
+select from backups where guid = %(resource_guid)s and service_instance_guid = %(service_instance_guid)s for update;
+
+-- name: accept_deletion
+-- Stores the job that deletes a backup, which from then on is neither listed nor restored. Without a job, the state says
+-- why; of a backup that is being deleted already, the job that does it is returned.
+with backup as (
+    select b.guid, b.state,
+           exists (select from restores r where r.backup_id = b.guid::text and r.state = 'in progress')
+               as is_being_restored
+    from backups b
+    where b.guid = %(resource_guid)s and b.service_instance_guid = %(service_instance_guid)s
+),
+marked as (
+    update backups
+    set state = 'deleting'
+    from backup
+    where backups.guid = backup.guid and backup.state = 'succeeded' and not backup.is_being_restored
+    returning backups.guid
+),
+accepted as (
+    insert into jobs (guid, operation, service_instance_guid, broker_guid, resource_guid, user_guid, request_id,
+                      traceparent, request_body, can_undo, due_at, next_hint_at, deadline_at,
+                      user_name, service_instance_name, space_guid, organization_guid)
+    select %(guid)s, %(operation)s, %(service_instance_guid)s, %(broker_guid)s, marked.guid, %(user_guid)s,
+           %(request_id)s, %(traceparent)s, %(request_body)s, %(can_undo)s, now(),
+           now() + make_interval(secs => %(hint_grace_s)s), now() + make_interval(secs => %(deadline_s)s),
+           %(user_name)s, %(service_instance_name)s, %(space_guid)s, %(organization_guid)s
+    from marked
+    returning guid
+)
+select b.state, b.is_being_restored, a.guid is not null as is_stored,
+       coalesce(a.guid, (select j.guid from jobs j
+                         where j.resource_guid = b.guid and j.operation = %(operation)s and j.completed_at is null))
+           as job_guid
+from backup b
+left join accepted a on true;
 
 -- name: find
 -- One job as its pollers see it, with its clean-up if there is one, and whether its broker is left alone at present.
@@ -286,7 +368,8 @@ with step as (
         job_guid uuid, fence bigint, worker text, call text, event text, outcome text, http_status integer,
         duration_ms integer, detail text, state text, due_in_s float8, broker_operation text,
         broker_description text, errors jsonb, warnings jsonb, is_wait boolean, had_no_effect boolean,
-        was_answered boolean, clean_up_in_s float8, size_bytes bigint, expires_at_s float8)
+        was_answered boolean, clean_up_in_s float8, size_bytes bigint, expires_at_s float8, actor_guid text,
+        actor_name text)
 ),
 recorded as (
     update jobs
@@ -325,14 +408,22 @@ ended_backup as (
         completed_at = recorded.completed_at, size_bytes = recorded.size_bytes,
         expires_at = to_timestamp(recorded.expires_at_s)
     from recorded
-    where backups.guid = recorded.resource_guid and recorded.completed_at is not null and not recorded.is_clean_up
+    where backups.guid = recorded.resource_guid and recorded.completed_at is not null and recorded.holds_instance
+),
+-- What was not deleted is there as before, as far as we know; asking again does no harm.
+ended_deletion as (
+    update backups
+    set state = case when recorded.state = 'succeeded' then 'deleted' else 'succeeded' end
+    from recorded
+    where backups.guid = recorded.resource_guid and recorded.completed_at is not null and backups.state = 'deleting'
+      and recorded.operation = 'service_instance.delete_backup'
 ),
 ended_restore as (
     update restores
     set state = case when recorded.state = 'succeeded' then 'succeeded' else 'failed' end,
         completed_at = recorded.completed_at
     from recorded
-    where restores.guid = recorded.resource_guid and recorded.completed_at is not null and not recorded.is_clean_up
+    where restores.guid = recorded.resource_guid and recorded.completed_at is not null and recorded.holds_instance
 ),
 clean_up as (
     insert into jobs (guid, operation, service_instance_guid, broker_guid, resource_guid, user_guid, request_id,
@@ -342,11 +433,12 @@ clean_up as (
            now() + make_interval(secs => clean_up_in_s), now() + make_interval(secs => clean_up_in_s),
            now() + make_interval(secs => %(clean_up_deadline_s)s)
     from recorded
-    where clean_up_in_s is not null and can_undo and completed_at is not null and not is_clean_up
+    where clean_up_in_s is not null and can_undo and completed_at is not null and holds_instance
 ),
 history as (
-    insert into job_steps (job_guid, fence, call, event, outcome, http_status, duration_ms, detail, worker)
-    select job_guid, step.fence, call, event, outcome, http_status, duration_ms, detail, worker
+    insert into job_steps (job_guid, fence, call, event, outcome, http_status, duration_ms, detail, worker, actor_guid,
+                           actor_name)
+    select job_guid, step.fence, call, event, outcome, http_status, duration_ms, detail, worker, actor_guid, actor_name
     from step join recorded on recorded.guid = step.job_guid and recorded.step_fence = step.fence
 ),
 health as (
@@ -434,7 +526,8 @@ from jobs c
 where guid = %(guid)s and operation = any(%(operations)s) and completed_at is not null
   and (is_clean_up or can_undo)
   and not exists (select from jobs r where r.parent_guid = c.guid)
-  and not exists (select from backups b where b.guid = c.resource_guid and b.state in ('in progress', 'succeeded'))
+  and not exists (select from backups b
+                  where b.guid = c.resource_guid and b.state in ('in progress', 'succeeded', 'deleting'))
 on conflict (resource_guid) where is_clean_up and completed_at is null do nothing
 returning guid;
 
