@@ -14,7 +14,7 @@ from shared.errors import BadRequestError
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
-#: Headers that decide something, and that HTTP does not know. `Authorization` and `Idempotency-Key` are left to their readers.
+#: Headers that decide something and that HTTP's own rules leave open; two more are looked at by those who read them.
 SINGLE: Final = ("X-Vcap-Request-Id", "X-Request-Id", "traceparent")
 
 

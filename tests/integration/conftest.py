@@ -15,6 +15,7 @@ from shared.errors import HintError
 from shared.security.secrets import Sealer, generate_key
 from shared.security.tokens import DevelopmentTokens
 from shared.store.database import Database
+from tests.contract import check_answers
 from tests.hostile import ENOUGH_S, Caller, settings_with
 from tests.proxy import Proxy
 from tests.support import ApiServer, ScriptedBroker
@@ -59,8 +60,9 @@ def settings(make_settings: Callable[..., Settings]) -> Settings:
 
 @pytest.fixture
 async def client(settings: Settings, hints: HintLog) -> AsyncIterator[Client]:
+    """Calls the API. Every answer that it gets is checked against the document, or the test fails."""
     app = create_app(settings, DevelopmentTokens(settings), hints)
-    async with TestClient(ApiServer(app, settings)) as client:
+    async with TestClient(ApiServer(app, settings), middlewares=(check_answers,)) as client:
         yield client
 
 
