@@ -106,8 +106,11 @@ class _Connection(web.RequestHandler):
         elif self._current_request is None:
             self._unread_bytes += len(data)
             if self._unread_bytes > UNREAD_BYTES_MAX and self.transport is not None:
-                # Of the transport and not by way of ourselves, so that nothing resumes it until the connection ends.
-                self.transport.pause_reading()
+                self.transport.pause_reading()  # until the connection ends
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
+        if self._unread_bytes <= UNREAD_BYTES_MAX:
+            super().resume_reading(resume_parser)
 
     def handle_error(
         self,
@@ -177,12 +180,13 @@ _REASONS: Final = (
 def _answering(
     handler: Callable[[Any], Awaitable[web.StreamResponse]],
 ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
-    """`handler`, which is an application, with answers also to what it refuses before its middlewares are called."""
+    """`handler`, which is an application, without what it refuses before its middlewares are called."""
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        try:
+        if request.headers.get("Expect", "100-continue").lower() in {"100-continue", ""}:
             return await handler(request)
-        except web.HTTPExpectationFailed:
-            return present(BadRequestError("of expectations, only 100-continue is known"))
+        response = present(BadRequestError("of expectations, only 100-continue is known"))
+        response.headers[REQUEST_ID_HEADER] = new_request_id(request.headers)
+        return response
 
     return handle

@@ -256,7 +256,8 @@ class ApiServer(TestServer):
         self.settings = settings
 
     async def _make_runner(self, **options: Any) -> Runner:
-        return Runner(self.app, self.settings, **options)
+        # As in production: a client that goes away does not stop what it began.
+        return Runner(self.app, self.settings, **(options | {"handler_cancellation": False, "lingering_time": 0.2}))
 
 
 async def eventually(is_so: Callable[[], bool | Awaitable[bool]], timeout_s: float = 30) -> None:

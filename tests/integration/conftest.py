@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +18,8 @@ from shared.store.database import Database
 from tests.contract import check_answers
 from tests.hostile import ENOUGH_S, Caller, settings_with
 from tests.proxy import Proxy
-from tests.support import ApiServer, ScriptedBroker
+from tests.raw import Target
+from tests.support import FEATURES, ApiServer, ScriptedBroker, seed
 from worker.broker.client import BrokerClient
 from worker.engine import Engine
 
@@ -64,6 +65,28 @@ async def client(settings: Settings, hints: HintLog) -> AsyncIterator[Client]:
     app = create_app(settings, DevelopmentTokens(settings), hints)
     async with TestClient(ApiServer(app, settings), middlewares=(check_answers,)) as client:
         yield client
+
+
+@pytest.fixture
+async def serve(settings: Settings, hints: HintLog) -> AsyncIterator[Callable[..., Any]]:
+    """Starts the API with what a test wants to be set."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**values: Any) -> Target:
+            own = type(settings)(**(settings.model_dump() | values))
+            app = create_app(own, DevelopmentTokens(own), hints)
+            server = ApiServer(app, own)
+            await stack.enter_async_context(server)
+            return Target(server, own)
+
+        yield start
+
+
+@pytest.fixture
+async def target(serve: Callable[..., Any], settings: Settings) -> Target:
+    seed(settings, features=[*FEATURES, "backup.delete"])
+    started: Target = await serve()
+    return started
 
 
 @pytest.fixture
