@@ -19,6 +19,7 @@ from api.payloads.body import BODY_BYTES_MAX
 from api.presenters.discovery import own_version
 from api.routes import ENDPOINTS
 from shared.coalescer import Coalescer
+from shared.directory.reading import TablesReading
 from shared.directory.tables import TablesDirectory
 from shared.store.audit_events import AuditEvents
 from shared.store.backups import Backups
@@ -53,6 +54,7 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
                 settings=settings,
                 database=database,
                 directory=TablesDirectory(database, staleness_s=settings.directory_staleness_s),
+                reading=TablesReading(database),
                 verifier=verifier,
                 jobs=store,
                 backups=Backups(database),

@@ -12,7 +12,7 @@ from shared.security.tokens import Caller
 if TYPE_CHECKING:
     from api.hints import HintPump
     from shared.coalescer import Coalescer
-    from shared.directory.directory import Directory
+    from shared.directory.directory import Directory, Reading
     from shared.records import Acceptance, JobRequest
     from shared.security.tokens import TokenVerifier
     from shared.settings import Settings
@@ -30,6 +30,7 @@ class Context:
     settings: Settings
     database: Database
     directory: Directory
+    reading: Reading
     verifier: TokenVerifier
     jobs: Jobs
     backups: Backups

@@ -62,6 +62,7 @@ class Endpoint:
     answers: Mapping[int, Answer]
     errors: frozenset[CfError]  #: those that it can answer beyond the common ones
     is_public: bool  #: answered without a token
+    scopes: frozenset[str]  #: any of these opens it, too, to a token that may not read or write in general
 
     @property
     def noun(self) -> str:
@@ -147,6 +148,7 @@ def endpoint(
     headers: tuple[Header, ...] = (),
     errors: tuple[CfError, ...] = (),
     is_public: bool = False,
+    scopes: frozenset[str] = frozenset(),
 ) -> Callable[[Handler], Endpoint]:
     """Make an operation of a handler."""
 
@@ -163,6 +165,7 @@ def endpoint(
             answers=answers,
             errors=frozenset(errors),
             is_public=is_public,
+            scopes=scopes,
         )
 
     return decorate

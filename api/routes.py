@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from api.handlers import audit_events, backups, discovery, health, jobs, openapi, restores
+from api.handlers import (
+    audit_events,
+    backups,
+    discovery,
+    health,
+    jobs,
+    openapi,
+    organizations,
+    restores,
+    roles,
+    service_brokers,
+    service_instances,
+    service_offerings,
+    service_plans,
+    spaces,
+)
 
 ENDPOINTS: Final = (
     discovery.root,
@@ -22,4 +37,19 @@ ENDPOINTS: Final = (
     restores.create_restore,
     audit_events.list_audit_events,
     audit_events.read_audit_event,
+    service_instances.list_service_instances,
+    service_instances.get_service_instance,
+    service_instances.get_permissions,
+    service_offerings.list_service_offerings,
+    service_offerings.get_service_offering,
+    service_plans.list_service_plans,
+    service_plans.get_service_plan,
+    service_brokers.list_service_brokers,
+    service_brokers.get_service_broker,
+    spaces.list_spaces,
+    spaces.get_space,
+    organizations.list_organizations,
+    organizations.get_organization,
+    roles.list_roles,
+    roles.get_role,
 )

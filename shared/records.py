@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from shared.cf_errors import CfError
+    from shared.directory.roles import Closure
     from shared.states import Event, Operation
 
 REMAINS: Final = "The service broker cannot remove what this operation may have left there."
@@ -41,7 +42,9 @@ class Instance:
     broker_guid: UUID | None
     backup_features: frozenset[str]
     maximum_polling_duration_s: int | None
-    may_write: bool  #: whether the caller may start operations on it
+    may_read_backups: bool  #: False where the caller sees it only because it is shared
+    may_write: bool  #: whether the caller's roles let them start operations on it
+    closed_by: Closure | None  #: what keeps the caller from writing all the same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

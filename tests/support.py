@@ -30,6 +30,19 @@ if TYPE_CHECKING:
 
 DEVELOPER = "developer-guid"
 BROKER_PASSWORD = "brøker-password"
+#: Settings with which nothing waits longer than a test should.
+QUICK: dict[str, Any] = {
+    "dispatch_interval_s": 0.02,
+    "hint_interval_s": 0.2,
+    "poll_interval_s": 0.01,
+    "start_backoff_s": 0.01,
+    "broker_timeout_s": 1,
+    "lease_s": 3,
+    "worker_grace_s": 0.2,
+    "clean_up_backoff_s": 0.01,
+    "breaker_pause_s": 0.05,
+    "breaker_pause_max_s": 0.05,
+}
 FEATURES = ("backup", "restore", "restore.cross_instance")
 
 

@@ -13,7 +13,7 @@ from api.handlers.accepting import ACCEPTED, REPEATABLE, accept, answer_accepted
 from api.handlers.service_instances import find_instance
 from api.payloads.backups import BackupsQuery
 from api.payloads.idempotency_key import read_key
-from api.payloads.operations import check_instance, check_managed
+from api.payloads.operations import check_instance, check_managed, check_may_read_backups
 from api.presenters.backups import BackupJson, ServiceInstanceBackupListJson, present_backup, present_backups
 from shared.cf_errors import CfError
 from shared.errors import OperationInProgressError, ResourceNotFoundError, UnprocessableEntityError
@@ -59,6 +59,7 @@ async def create_backup(request: web.Request) -> web.Response:
 async def list_backups(request: web.Request, query: BackupsQuery) -> web.Response:
     """Lists the backups of a service instance that can be restored, newest first."""
     instance = await _find_instance(request)
+    check_may_read_backups(instance)
     check_managed(instance)
     backups = await request.app[CONTEXT].backups.list_newest(instance.guid, query.limit)
     return web.json_response(present_backups(backups))
@@ -75,6 +76,7 @@ async def read_backup(request: web.Request) -> web.Response:
     """Reads one backup of a service instance, whatever its state; one that was deleted is not found any more."""
     context = request.app[CONTEXT]
     instance = await _find_instance(request)
+    check_may_read_backups(instance)
     check_managed(instance)
     backup = await context.backups.find(_backup_guid(request), instance.guid)
     if backup is None:

@@ -12,9 +12,10 @@ from api.endpoint import FINDING, WRITING, Answer, Header, endpoint
 from api.handlers.accepting import ACCEPTED, REPEATABLE, answer_accepted, find_answer
 from api.handlers.service_instances import find_instance
 from api.payloads.idempotency_key import read_key
+from api.payloads.operations import check_may_write
 from api.presenters.jobs import JobJson, job_etag, present_job, retry_after_s
 from shared.cf_errors import CfError
-from shared.errors import NotAuthorizedError, ResourceNotFoundError, UnprocessableEntityError
+from shared.errors import ResourceNotFoundError, UnprocessableEntityError
 from shared.records import Actor, JobError, Step
 from shared.states import TERMINAL_STATES, Event
 
@@ -68,8 +69,7 @@ async def cancel_job(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     job = await _find_job(request)
     instance = await find_instance(request, job.service_instance_guid)
-    if not instance.may_write:
-        raise NotAuthorizedError
+    check_may_write(instance)
     key = await read_key(request)
     if again := await find_answer(request, key):
         return again

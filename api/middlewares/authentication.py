@@ -13,9 +13,13 @@ from shared.errors import InvalidAuthTokenError, NotAuthenticatedError, NotAutho
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
+    from shared.security.tokens import Caller
+
 #: Discovery and health answer anybody, as in Cloud Foundry.
 PUBLIC_PATHS: Final = frozenset(operation.path for operation in ENDPOINTS if operation.is_public)
 READING_METHODS: Final = frozenset({"GET", "HEAD"})
+#: Scopes that open one operation and nothing else, by its path; all of them read.
+OPENING_SCOPES: Final = {operation.path: operation.scopes for operation in ENDPOINTS if operation.scopes}
 
 
 @web.middleware
@@ -25,7 +29,7 @@ async def authentication(request: web.Request, handler: Handler) -> web.StreamRe
     if resource is None or resource.canonical in PUBLIC_PATHS:
         return await handler(request)
     caller = await request.app[CONTEXT].verifier.verify(_bearer_token(request))
-    if not (caller.may_read if request.method in READING_METHODS else caller.may_write):
+    if not _may_ask(caller, request):
         raise NotAuthorizedError
     request[CALLER] = caller
     response = await handler(request)
@@ -46,3 +50,11 @@ def _bearer_token(request: web.Request) -> str:
             return token
         case _:
             raise NotAuthenticatedError
+
+
+def _may_ask(caller: Caller, request: web.Request) -> bool:
+    if request.method not in READING_METHODS:
+        return caller.may_write
+    resource = request.match_info.route.resource
+    opening = OPENING_SCOPES.get(resource.canonical, frozenset()) if resource else frozenset()
+    return caller.may_read or not caller.scopes.isdisjoint(opening)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from api.payloads.pages import Moment, PageQuery, Values, one_of
+from api.payloads.pages import Moment, PageQuery, Values, in_words
 from shared.records import AuditEventFilter
-
-Order = Literal["created_at", "-created_at"]
 
 
 class AuditEventsQuery(PageQuery):
@@ -24,7 +22,9 @@ class AuditEventsQuery(PageQuery):
     created_before: Moment | None = Field(None, alias="created_ats[lt]", description="Before this moment.")
     created_until: Moment | None = Field(None, alias="created_ats[lte]", description="At this moment or before it.")
     order_by: Annotated[
-        Order, BeforeValidator(one_of("Order by", Order)), Field(description="Oldest first, or newest.")
+        Literal["created_at", "-created_at"],
+        in_words("Order by can only be: 'created_at'"),
+        Field(description="Oldest first; after a minus, newest first."),
     ] = "created_at"
 
     def to_filter(self) -> AuditEventFilter:

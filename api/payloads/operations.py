@@ -7,7 +7,14 @@ import re
 import uuid
 from typing import TYPE_CHECKING, Final
 
-from shared.errors import NotAuthorizedError, UnprocessableEntityError
+from shared.directory.roles import Closure
+from shared.errors import (
+    NotAuthorizedError,
+    OrgSuspendedError,
+    ResourceBeingDeletedError,
+    SpaceSuspendedError,
+    UnprocessableEntityError,
+)
 from shared.records import JobRequest
 from shared.states import Operation
 
@@ -26,10 +33,9 @@ _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f
 def check_instance(instance: Instance, *features: str) -> None:
     """Raise unless the caller may start an operation on `instance` that needs all of `features` of its plan.
 
-    Raises NotAuthorizedError, or UnprocessableEntityError with the cause in words.
+    Raises what `check_may_write` raises, or UnprocessableEntityError with the cause in words.
     """
-    if not instance.may_write:
-        raise NotAuthorizedError
+    check_may_write(instance)
     check_managed(instance)
     if instance.last_operation_state != "succeeded" and instance.last_operation_type == "create":
         raise UnprocessableEntityError(
@@ -41,6 +47,30 @@ def check_instance(instance: Instance, *features: str) -> None:
                 f"The service offering {instance.offering_name} does not support {_NAMES[feature]} "
                 f"with the plan {instance.plan_name}."
             )
+
+
+def check_may_write(instance: Instance) -> None:
+    """Raise unless the caller may start or end operations on `instance`: the role first, then the place.
+
+    Raises NotAuthorizedError, or an error that says what is suspended or being deleted.
+    """
+    if not instance.may_write:
+        raise NotAuthorizedError
+    match instance.closed_by:
+        case Closure.ORGANIZATION_DELETING:
+            raise ResourceBeingDeletedError("organization")
+        case Closure.SPACE_DELETING:
+            raise ResourceBeingDeletedError("space")
+        case Closure.ORGANIZATION_SUSPENDED:
+            raise OrgSuspendedError
+        case Closure.SPACE_SUSPENDED:
+            raise SpaceSuspendedError
+
+
+def check_may_read_backups(instance: Instance) -> None:
+    """Raise NotAuthorizedError for a caller who sees `instance` only because it is shared."""
+    if not instance.may_read_backups:
+        raise NotAuthorizedError
 
 
 def check_managed(instance: Instance) -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, get_args
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
-from api.payloads.query import Between, Query, quoted
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from api.payloads.query import Between, Query
 
 _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 VALUE_LENGTH_MAX: Final = 255
@@ -61,13 +58,22 @@ def _read_moment(value: object) -> object:
 Moment = Annotated[datetime, BeforeValidator(_read_moment)]
 
 
-def one_of(noun: str, choices: Any) -> Callable[[object], object]:  # Any: a Literal type
-    """For a word of those; refuses others, naming the parameter as `noun` and all that it can be."""
-    valid = get_args(choices)
+def in_words(problem: str) -> WrapValidator:
+    """For a value of a few: `problem` is what is said about any other."""
 
-    def read(value: object) -> object:
-        if value not in valid:
-            raise ValueError(f"{noun} can only be: {quoted(valid)}")
-        return value
+    def check(value: Any, accept: ValidatorFunctionWrapHandler) -> Any:  # Any: whatever the annotated type takes
+        try:
+            return accept(value)
+        except ValidationError:
+            raise ValueError(problem) from None
 
-    return read
+    return WrapValidator(check)
+
+
+Times = Literal["created_at", "-created_at", "updated_at", "-updated_at"]
+_ORDER: Final = Field(description="What to order by; after a minus, the other way round.")
+#: The order of what has no name.
+OrderByTime = Annotated[Times, in_words("Order by can only be: 'created_at', 'updated_at'"), _ORDER]
+Order = Annotated[
+    Times | Literal["name", "-name"], in_words("Order by can only be: 'created_at', 'updated_at', 'name'"), _ORDER
+]

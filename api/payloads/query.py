@@ -22,7 +22,7 @@ class Query(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
-    def names(cls) -> list[str]:
+    def parameter_names(cls) -> list[str]:
         """The names of the parameters, in the order of the fields."""
         return [field.alias or name for name, field in cls.model_fields.items()]
 
@@ -39,7 +39,7 @@ _NAME_LENGTH_MAX: Final = 100
 def read_query(request: web.Request, model: type[Asked]) -> Asked:
     """The query as `model`. Raises BadQueryParameterError for unknown, repeated and wrong parameters."""
     given = request.query
-    valid = model.names()
+    valid = model.parameter_names()
     unknown = sorted(set(given) - set(valid))
     if unknown:
         known = f" Valid parameters are: {quoted(valid)}" if valid else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -31,3 +32,48 @@ class LinkJson(TypedDict):
 def present_timestamp(moment: datetime) -> str:
     """`moment` as Cloud Foundry writes it."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class MetadataJson(TypedDict):
+    """Labels and annotations, of which Safekeep keeps none."""
+
+    labels: dict[str, str]
+    annotations: dict[str, str]
+
+
+class ReferenceJson(TypedDict):
+    """Something else, by its guid."""
+
+    guid: str
+
+
+class ToOneJson(TypedDict):
+    """A relationship to one other thing."""
+
+    data: ReferenceJson
+
+
+class ToOneOrNoneJson(TypedDict):
+    """A relationship to one other thing, or to none."""
+
+    data: ReferenceJson | None
+
+
+def present_metadata() -> MetadataJson:
+    """As everything has it that nobody labelled."""
+    return {"labels": {}, "annotations": {}}
+
+
+def present_to_one(guid: str) -> ToOneJson:
+    """The relationship to what has that guid."""
+    return {"data": {"guid": guid}}
+
+
+def present_to_one_or_none(guid: str | None) -> ToOneOrNoneJson:
+    """The same, where there may be none."""
+    return {"data": None if guid is None else {"guid": guid}}
+
+
+def link(external_url: str, noun: str, guid: str, rest: str = "") -> LinkJson:
+    """Where something of a collection is, or with `rest` a part of it. Guids may have any characters."""
+    return {"href": f"{external_url}/v3/{noun}/{quote(guid, safe='')}{rest}"}

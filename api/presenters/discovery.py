@@ -88,7 +88,17 @@ def present_root(external_url: str) -> RootJson:
 
 def present_v3(external_url: str) -> V3Json:
     """The links of `GET /v3`."""
-    paths = ("audit_events", "jobs", "service_instances")
+    paths = (
+        "audit_events",
+        "jobs",
+        "organizations",
+        "roles",
+        "service_brokers",
+        "service_instances",
+        "service_offerings",
+        "service_plans",
+        "spaces",
+    )
     links: dict[str, LinkJson] = {path: {"href": f"{external_url}/v3/{path}"} for path in ("self", *paths)}
     links["self"] = {"href": f"{external_url}/v3"}
     return {"links": links}

@@ -1,7 +1,8 @@
 """Making the directory's tables be what a declaration says: catalogs first, then one transaction, all of it or nothing.
 
 What the declaration does not name is left alone: brokers, offerings, plans, users, organizations, spaces and instances
-are never removed. Roles are the exception: those of a declared organization or space are exactly the declared ones.
+are never removed. Roles and shares are the exception: the roles of a declared organization or space, and the spaces
+that a declared instance is shared to, are exactly the declared ones.
 """
 
 from __future__ import annotations
@@ -103,6 +104,12 @@ async def _write(
                 space_guids=[space.guid for _, space in declaration.spaces()],
             ),
             await write("service instance", "apply_service_instances", _instance_rows(declaration, plans)),
+            await write(
+                "share",
+                "apply_shares",
+                _share_rows(declaration),
+                service_instance_guids=[instance.guid for _, _, instance in declaration.instances()],
+            ),
         )
     )
 
@@ -163,12 +170,17 @@ def _user_rows(declaration: Declaration) -> Iterator[Json]:
 
 def _organization_rows(declaration: Declaration) -> Iterator[Json]:
     for organization in declaration.organizations:
-        yield {"guid": organization.guid, "name": organization.name}
+        yield {"guid": organization.guid, "name": organization.name, "status": organization.status}
 
 
 def _space_rows(declaration: Declaration) -> Iterator[Json]:
     for organization, space in declaration.spaces():
-        yield {"guid": space.guid, "name": space.name, "organization_guid": organization.guid}
+        yield {
+            "guid": space.guid,
+            "name": space.name,
+            "status": space.status,
+            "organization_guid": organization.guid,
+        }
 
 
 def _role_rows(declaration: Declaration) -> Iterator[Json]:
@@ -198,3 +210,9 @@ def _instance_rows(declaration: Declaration, plans: Mapping[str, PlanChoice]) ->
         if isinstance(instance, ManagedInstance):
             row |= plans[instance.guid]._asdict()
         yield row
+
+
+def _share_rows(declaration: Declaration) -> Iterator[Json]:
+    for _, _, instance in declaration.instances():
+        for space_guid in instance.shared_to:
+            yield {"service_instance_guid": instance.guid, "space_guid": space_guid}

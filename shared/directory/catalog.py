@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SUPPORTED_MAJOR: Final = "1"
 BACKUP: Final = "backup"
+VERSION_SHOWN_MAX: Final = 32
 DURATION_S_MAX: Final = 2**31 - 1  # what the column holds; 68 years are no limit
 _NUL_IN_JSON: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -118,7 +119,8 @@ def parse_catalog(broker: str, raw: object) -> Catalog:
 
 
 def _plan(plan: _WirePlan, offering: _WireOffering, *, published: Json) -> Plan:
-    osmapi = _osmapi_in_force(plan, offering)
+    found = _announced(offering.metadata, plan.metadata)
+    osmapi = None if isinstance(found, str) else found
     limits = (osmapi.maximum_polling_duration if osmapi else None, _polling_limit(plan))
     return Plan(
         catalog_id=plan.id,
@@ -135,22 +137,36 @@ def _polling_limit(plan: _WirePlan) -> int | None:
     return limit if is_seconds else None
 
 
-def _osmapi_in_force(plan: _WirePlan, offering: _WireOffering) -> _Osmapi | None:
-    """The announcement for this plan, when it is one of backup support that we understand.
+def why_no_backups(offering: Json, plan: Json | None = None) -> str | None:
+    """Why there are no backups with `plan` of `offering`, both as their broker published them; None if there are.
+
+    Without a plan: why the offering announces none for all its plans.
+    """
+    found = _announced(offering.get("metadata"), (plan or {}).get("metadata"))
+    return found if isinstance(found, str) else None
+
+
+def _announced(offering_metadata: object, plan_metadata: object) -> _Osmapi | str:
+    """The announcement for a plan, when it is one of backup support that we understand; else in words what it lacks.
 
     What a plan says, even if it is wrong or null, replaces all that its offering says.
     """
-    metadata = offering.metadata
-    if plan.metadata is not None and (not isinstance(plan.metadata, dict) or "osmapi" in plan.metadata):
-        metadata = plan.metadata
-    if not isinstance(metadata, dict):
-        return None
+    is_plans = plan_metadata is not None and (not isinstance(plan_metadata, dict) or "osmapi" in plan_metadata)
+    metadata = plan_metadata if is_plans else offering_metadata
+    whose = "plan" if is_plans else "service offering"
+    if not isinstance(metadata, dict) or "osmapi" not in metadata:
+        return f"The metadata of the {whose} has no osmapi, which would announce backups."
     try:
-        osmapi = _Osmapi.model_validate(metadata.get("osmapi"))
-    except ValidationError:
-        return None
-    is_supported = osmapi.version.partition(".")[0] == SUPPORTED_MAJOR and BACKUP in osmapi.features
-    return osmapi if is_supported else None
+        osmapi = _Osmapi.model_validate(metadata["osmapi"])
+    except ValidationError as error:
+        first, *_ = error.errors(include_url=False)
+        return f"The metadata.osmapi of the {whose} is malformed: {_reason(first)}."
+    if osmapi.version.partition(".")[0] != SUPPORTED_MAJOR:
+        version = osmapi.version[:VERSION_SHOWN_MAX]
+        return f"The {whose} announces version {version!r} of backups, and version {SUPPORTED_MAJOR} is needed."
+    if BACKUP not in osmapi.features:
+        return f"The metadata.osmapi of the {whose} does not have the feature {BACKUP!r}."
+    return osmapi
 
 
 def _reason(detail: Any) -> str:  # Any: pydantic's ErrorDetails, which map() does not recognise as a TypedDict

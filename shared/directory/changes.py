@@ -16,7 +16,7 @@ class NounChanges:
     noun: str  #: in the singular, such as "service instance"
     created: tuple[str, ...]
     updated: tuple[str, ...]
-    removed: tuple[str, ...]  #: roles only: nothing else is ever removed
+    removed: tuple[str, ...]  #: roles and shares only: nothing else is ever removed
     unchanged: tuple[str, ...]
 
     @classmethod

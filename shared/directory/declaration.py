@@ -101,6 +101,7 @@ class ManagedInstance(_Model):
     offering: Text
     plan: Text
     last_operation: LastOperation = LastOperation()
+    shared_to: tuple[Text, ...] = ()  #: guids of other spaces that see it
 
 
 class UserProvidedInstance(_Model):
@@ -110,6 +111,7 @@ class UserProvidedInstance(_Model):
     name: Text
     type: Literal["user-provided"]
     last_operation: LastOperation = LastOperation()
+    shared_to: tuple[Text, ...] = ()  #: guids of other spaces that see it
 
 
 def _instance_type(value: Any) -> str:  # Any: whatever stands in the file
@@ -121,6 +123,10 @@ InstanceDeclaration = Annotated[
     Annotated[ManagedInstance, Tag("managed")] | Annotated[UserProvidedInstance, Tag("user-provided")],
     Discriminator(_instance_type),
 ]
+
+
+#: Only an active place is written in, but by admins.
+Status = Literal["active", "suspended", "deleting"]
 
 
 class SpaceRoles(_Model):
@@ -137,6 +143,7 @@ class SpaceDeclaration(_Model):
 
     guid: Text
     name: Text
+    status: Status = "active"
     roles: SpaceRoles = SpaceRoles()
     service_instances: tuple[InstanceDeclaration, ...] = ()
 
@@ -155,6 +162,7 @@ class OrganizationDeclaration(_Model):
 
     guid: Text
     name: Text
+    status: Status = "active"
     roles: OrganizationRoles = OrganizationRoles()
     spaces: tuple[SpaceDeclaration, ...] = ()
 

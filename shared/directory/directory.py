@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from shared.directory.resources import AnyResource, Page
     from shared.records import Instance
     from shared.security.tokens import Caller
 
@@ -17,4 +20,28 @@ class Directory(Protocol):
 
         Raises ServiceUnavailableError when the directory cannot be asked.
         """
+        ...
+
+
+class Reading(Protocol):
+    """Shows one caller at a time what they may see, noun by noun."""
+
+    async def list_page(
+        self,
+        kind: type[AnyResource],
+        caller: Caller,
+        *,
+        filters: Mapping[str, Sequence[str]],
+        order_by: str,
+        offset: int,
+        limit: int,
+    ) -> Page[AnyResource]:
+        """At most `limit` resources after the first `offset` of those that `caller` may see and every filter allows.
+
+        Raises ServiceUnavailableError when the directory cannot be asked.
+        """
+        ...
+
+    async def find(self, kind: type[AnyResource], guid: str, caller: Caller) -> AnyResource | None:
+        """The resource, or None when it does not exist or `caller` may not see it. Raises as `list_page` does."""
         ...

@@ -21,6 +21,7 @@ _SPACES: Final = ("organizations", ANY, "spaces", ANY)
 _INSTANCES: Final = (*_SPACES, "service_instances", ANY)
 _ORGANIZATION_ROLES: Final = ("organizations", ANY, "roles", ANY, ANY)
 _SPACE_ROLES: Final = (*_SPACES, "roles", ANY, ANY)
+_SHARES: Final = (*_INSTANCES, "shared_to", ANY)
 
 
 class _Unique(NamedTuple):
@@ -43,23 +44,25 @@ _UNIQUE: Final = (
     _Unique((*_INSTANCES, "name"), len(_INSTANCES) - 1),
     _Unique(_ORGANIZATION_ROLES, len(_ORGANIZATION_ROLES) - 1),
     _Unique(_SPACE_ROLES, len(_SPACE_ROLES) - 1),
+    _Unique(_SHARES, len(_SHARES) - 1),
 )
 
 _REFERENCES: Final = (
     ("user", _ORGANIZATION_ROLES, ("users", ANY, "name")),
     ("user", _SPACE_ROLES, ("users", ANY, "name")),
     ("broker", (*_INSTANCES, "broker"), ("brokers", ANY, "name")),
+    ("space", _SHARES, (*_SPACES, "guid")),
 )
 
 
 def find_conflicts(document: Document) -> list[Problem]:
-    """Every name or guid that is there twice, and every reference to a broker or user that the file does not have."""
+    """Every name or guid that is there twice, every reference to what the file does not have or that means nothing."""
     problems: list[Problem] = []
     for rule in _UNIQUE:
         problems += _duplicates(document, rule)
     for noun, pattern, target in _REFERENCES:
         problems += _dangling(document, noun, pattern, target)
-    return problems
+    return [*problems, *_shared_to_itself(document)]
 
 
 def _duplicates(document: Document, rule: _Unique) -> Iterator[Problem]:
@@ -81,6 +84,13 @@ def _dangling(document: Document, noun: str, pattern: tuple[str, ...], target: t
         if text not in named:
             hint = suggest(document.written[path], written)
             yield document.problem(path, f"the file has no {noun} {document.quote(path)}; {hint}")
+
+
+def _shared_to_itself(document: Document) -> Iterator[Problem]:
+    guids = dict(_texts(document, (*_SPACES, "guid")))
+    for path, text in _texts(document, _SHARES):
+        if guids.get((*path[: len(_SPACES)], "guid")) == text:
+            yield document.problem(path, f"{document.quote(path)} is the space that the instance lives in")
 
 
 def _matches(path: KeyPath, pattern: tuple[str, ...]) -> bool:

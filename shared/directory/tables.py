@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from shared.directory.roles import Access, access_of
+from shared.directory.roles import Access, access_of, closure_of
 from shared.records import Instance
 from shared.store.sql import load
 
@@ -38,11 +38,19 @@ class TablesDirectory:
         if row is None:
             return None
         facts = dict(row)
-        access = access_of(caller, facts.pop("roles"))
+        own, shared = facts.pop("own_roles"), facts.pop("shared_roles")
+        statuses = {name: facts.pop(name) for name in ("organization_status", "space_status")}
+        access = access_of(caller, own=own, shared=shared)
         if access is Access.NONE:
             return None
         features = frozenset(facts.pop("backup_features") or ())
-        return Instance(**facts, backup_features=features, may_write=access is Access.WRITE)
+        return Instance(
+            **facts,
+            backup_features=features,
+            may_read_backups=access >= Access.READ,
+            may_write=access is Access.WRITE,
+            closed_by=closure_of(caller, own=own, **statuses),
+        )
 
     async def _row(self, guid: str, user_guid: str) -> DictRow | None:
         key = (guid, user_guid)

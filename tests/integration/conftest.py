@@ -17,19 +17,27 @@ from shared.security.tokens import DevelopmentTokens
 from shared.store.database import Database
 from tests.contract import check_answers
 from tests.hostile import ENOUGH_S, Caller, settings_with
+from tests.integration.scene import Scene
 from tests.proxy import Proxy
 from tests.raw import Target
-from tests.support import FEATURES, ApiServer, ScriptedBroker, seed
+from tests.support import FEATURES, QUICK, ApiServer, ScriptedBroker, bearer, seed
 from worker.broker.client import BrokerClient
 from worker.engine import Engine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from shared.hints import HintSender
     from shared.records import Hint
     from shared.settings import Settings
 
 Client = TestClient[web.Request, web.Application]
+
+
+def client_of(settings: Settings, sender: HintSender) -> Client:
+    """Calls an API of these settings. Every answer is checked against the document, and one that breaks it fails."""
+    app = create_app(settings, DevelopmentTokens(settings), sender)
+    return TestClient(ApiServer(app, settings), middlewares=(check_answers,))
 
 
 class HintLog:
@@ -61,9 +69,7 @@ def settings(make_settings: Callable[..., Settings]) -> Settings:
 
 @pytest.fixture
 async def client(settings: Settings, hints: HintLog) -> AsyncIterator[Client]:
-    """Calls the API. Every answer that it gets is checked against the document, or the test fails."""
-    app = create_app(settings, DevelopmentTokens(settings), hints)
-    async with TestClient(ApiServer(app, settings), middlewares=(check_answers,)) as client:
+    async with client_of(settings, hints) as client:
         yield client
 
 
@@ -160,3 +166,12 @@ async def database(through: Callable[..., Settings]) -> AsyncIterator[Database]:
     async with Database(through(), size=1, name="test") as database:
         await database.fetch("select 1")
         yield database
+
+
+@pytest.fixture
+async def scene(make_settings: Callable[..., Settings], broker: ScriptedBroker) -> AsyncIterator[Scene]:
+    settings = make_settings(**QUICK, external_url="https://safekeep.example")
+    seed(settings, instances=["i-1", "i-2"], broker_url=broker.url, features=[*FEATURES, "backup.delete"])
+    async with client_of(settings, HintLog()) as api:
+        api.session.headers.update(bearer(settings))
+        yield Scene(settings, broker, api)

@@ -175,29 +175,6 @@ async def test_it_answers_503_without_a_database(client: Client, settings: Setti
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ("update service_plans set backup_features = '{}'", "does not support backups with the plan small"),
-        ("update service_instances set type = 'user-provided', plan_guid = null", "is user-provided"),
-        ("update service_instances set last_operation_state = 'in progress'", "its creation is in progress"),
-        ("update service_instances set last_operation_state = 'failed'", "its creation is failed"),
-    ],
-)
-async def test_it_says_why_an_instance_cannot_be_backed_up(
-    client: Client, settings: Settings, change: str, words: str
-) -> None:
-    seed(settings)
-    url = settings.database_url.get_secret_value()
-    rows(url, change)
-    response = await client.post(BACKUPS, headers=bearer(settings))
-    assert response.status == 422
-    error = await error_of(response)
-    assert (error["code"], error["title"]) == (10008, "CF-UnprocessableEntity")
-    assert words in error["detail"]
-    assert rows(url, "select * from jobs") == []
-
-
-@pytest.mark.parametrize(
     "guid",
     [
         "no-such-instance",
@@ -248,63 +225,6 @@ async def test_it_tells_no_token_from_a_bad_one(client: Client, headers: dict[st
         response = await client.request(method, path, headers=headers)
         assert response.status == 401
         assert (await error_of(response))["code"] == code
-
-
-async def test_it_wants_the_scope_before_it_looks_anything_up(client: Client, settings: Settings) -> None:
-    reader = bearer(settings, scopes=["cloud_controller.read"])
-    writer = bearer(settings, scopes=["cloud_controller.write"])
-    assert (await client.post("/v3/service_instances/none/backups", headers=reader)).status == 403
-    assert (await client.get("/v3/service_instances/none/backups", headers=writer)).status == 403
-    assert (await client.get("/v3/jobs/none", headers=writer)).status == 403
-    error = await error_of(await client.post(BACKUPS, headers=reader))
-    assert (error["code"], error["title"]) == (10003, "CF-NotAuthorized")
-
-
-@pytest.mark.parametrize(
-    ("role", "read", "write"),
-    [
-        ("space_developer", 200, 202),
-        ("space_manager", 200, 403),
-        ("space_auditor", 200, 403),
-        ("space_supporter", 200, 403),
-        ("organization_manager", 200, 403),
-        ("organization_auditor", 404, 404),
-        ("organization_billing_manager", 404, 404),
-        ("organization_user", 404, 404),
-    ],
-)
-async def test_it_lets_each_role_do_what_cloud_foundry_lets_it_do(
-    client: Client, settings: Settings, role: str, read: int, write: int
-) -> None:
-    seed(settings, role=role)
-    assert (await client.get(BACKUPS, headers=bearer(settings))).status == read
-    assert (await client.post(BACKUPS, headers=bearer(settings))).status == write
-
-
-@pytest.mark.parametrize(
-    ("scope", "read", "write"),
-    [
-        ("cloud_controller.admin", 200, 202),
-        ("cloud_controller.admin_read_only", 200, 403),
-        ("cloud_controller.global_auditor", 200, 403),
-        ("cloud_controller.read", 404, 403),
-    ],
-)
-async def test_it_lets_global_scopes_do_without_a_role(
-    client: Client, settings: Settings, scope: str, read: int, write: int
-) -> None:
-    seed(settings)
-    stranger = bearer(settings, "stranger", scopes=[scope])
-    assert (await client.get(BACKUPS, headers=stranger)).status == read
-    assert (await client.post(BACKUPS, headers=stranger)).status == write
-
-
-async def test_it_shows_a_stranger_the_same_as_for_what_does_not_exist(client: Client, settings: Settings) -> None:
-    seed(settings)
-    stranger = bearer(settings, "stranger", scopes=USER_SCOPES)
-    hidden = await client.post(BACKUPS, headers=stranger)
-    missing = await client.post("/v3/service_instances/none/backups", headers=stranger)
-    assert (hidden.status, await hidden.read()) == (missing.status, await missing.read())
 
 
 async def test_it_lets_every_reader_with_the_guid_read_a_job(client: Client, settings: Settings) -> None:

@@ -13,8 +13,8 @@ from shared.records import RestorePoint
 from shared.states import Operation
 from shared.store.database import Database
 from shared.store.jobs import Jobs
-from tests.integration.test_engine import QUICK, Story
-from tests.support import eventually, rows
+from tests.integration.test_engine import Story
+from tests.support import QUICK, eventually, rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable

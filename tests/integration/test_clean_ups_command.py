@@ -11,8 +11,8 @@ import pytest
 
 from deploy.cli import main
 from deploy.cli.clean_ups import retry_clean_ups, show_clean_ups
-from tests.integration.test_engine import QUICK, Story
-from tests.support import eventually, rows
+from tests.integration.test_engine import Story
+from tests.support import QUICK, eventually, rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable

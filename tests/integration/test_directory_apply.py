@@ -43,7 +43,10 @@ organizations:
     - {guid: i2, name: mail, type: user-provided}
 """
 
-TABLES = ("brokers", "service_offerings", "service_plans", "users", "organizations", "spaces", "roles")
+TABLES = (
+    "brokers", "service_offerings", "service_plans", "users", "organizations", "spaces", "roles", "service_instances",
+    "service_instance_shares",
+)  # fmt: skip
 
 
 def a_catalog() -> dict[str, Any]:
@@ -101,7 +104,7 @@ class Bench:
                 table: sorted(
                     connection.execute(sql.SQL("select xmin::text, t::text from {} t").format(sql.Identifier(table)))
                 )
-                for table in (*TABLES, "service_instances")
+                for table in TABLES
             }
 
 
@@ -125,6 +128,7 @@ async def test_it_stores_everything_that_was_declared(bench: Bench) -> None:
             "bob as space_developer in shop",
         ),
         "service instance": ("db", "mail"),
+        "share": (),
     }
     assert bench.rows("select name, url, username from brokers") == [
         {"name": "pg", "url": "http://h:9001", "username": "u"}
@@ -254,6 +258,62 @@ async def test_it_makes_the_roles_of_declared_places_exactly_the_declared_ones(b
         {"user_guid": "u1", "type": "space_auditor", "space_guid": "s1", "organization_guid": None},
         {"user_guid": "u2", "type": "space_developer", "space_guid": "s1", "organization_guid": None},
     ]
+
+
+SPACES = FILE + "  - {guid: s2, name: lab}\n  - {guid: s3, name: annex}\n"
+
+
+async def test_it_makes_the_shares_of_declared_instances_exactly_the_declared_ones(bench: Bench) -> None:
+    def shared(spaces: str) -> str:
+        return SPACES.replace("plan: small", f"plan: small, shared_to: [{spaces}]")
+
+    await bench.apply(SPACES)
+    table = [
+        ("s2, s3", {"created": ("db with annex", "db with lab")}),
+        ("s3, s2", {"unchanged": ("db with annex", "db with lab")}),
+        ("s3", {"removed": ("db with lab",), "unchanged": ("db with annex",)}),
+        ("", {"removed": ("db with annex",)}),
+    ]
+    for spaces, expected in table:
+        changes = (await bench.apply(shared(spaces)))["share"]
+        assert {
+            kind: getattr(changes, kind) for kind in ("created", "removed", "unchanged") if getattr(changes, kind)
+        } == expected
+    await bench.apply(shared("s2"))
+    assert not (await bench.apply("users: []\n")).has_changes
+    assert bench.rows("select * from service_instance_shares") == [{"service_instance_guid": "i1", "space_guid": "s2"}]
+
+
+async def test_it_moves_an_instance_into_a_space_that_it_was_shared_to(bench: Bench) -> None:
+    await bench.apply(SPACES.replace("plan: small", "plan: small, shared_to: [s2]"))
+    line = "    - {guid: i1, name: db, broker: pg, offering: postgres, plan: small}\n"
+    moved = SPACES.replace(line, "").replace("name: lab}", f"name: lab, service_instances: [{line.strip()[2:]}]}}")
+    assert (await bench.apply(moved)).lines() == [
+        "updated service instance db",
+        "removed share db with lab",
+        "2 changed, 14 as before",
+    ]
+
+
+@pytest.mark.parametrize(("noun", "name"), [("organization", "acme"), ("space", "shop")])
+async def test_it_stores_the_status_of_a_place_and_when_it_changed(bench: Bench, noun: str, name: str) -> None:
+    async def apply(status: str) -> tuple[str, ...]:
+        changes = await bench.apply(FILE.replace(f"name: {name}\n", f"name: {name}\n{' ' * indent}status: {status}\n"))
+        updated: tuple[str, ...] = changes[noun].updated
+        return updated
+
+    indent = {"organization": 2, "space": 4}[noun]
+    query = "select status, updated_at > created_at as is_later from organizations where guid = 'o1'"
+    if noun == "space":
+        query = "select status, updated_at > created_at as is_later from spaces"
+    await bench.apply()
+    assert bench.rows(query) == [{"status": "active", "is_later": False}]
+    assert await apply("suspended") == (name,)
+    assert bench.rows(query) == [{"status": "suspended", "is_later": True}]
+    assert await apply("suspended") == ()
+    assert await apply("deleting") == (name,)
+    assert (await bench.apply())[noun].updated == (name,)
+    assert bench.rows(query) == [{"status": "active", "is_later": True}]
 
 
 async def test_it_keeps_a_plan_that_the_broker_no_longer_has(bench: Bench) -> None:

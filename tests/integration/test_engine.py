@@ -15,7 +15,7 @@ from shared.security.secrets import generate_key
 from shared.states import Operation
 from shared.store.database import Database
 from shared.store.jobs import Jobs
-from tests.support import BROKER_PASSWORD, ScriptedBroker, accept_all, eventually, job_request, rows, seed
+from tests.support import BROKER_PASSWORD, QUICK, ScriptedBroker, accept_all, eventually, job_request, rows, seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,21 +24,8 @@ if TYPE_CHECKING:
 
     from shared.settings import Settings
 
+
 #: Everything happens at once, so that tests take milliseconds.
-QUICK: dict[str, Any] = {
-    "dispatch_interval_s": 0.02,
-    "hint_interval_s": 0.2,
-    "poll_interval_s": 0.01,
-    "start_backoff_s": 0.01,
-    "broker_timeout_s": 1,
-    "lease_s": 3,
-    "worker_grace_s": 0.2,
-    "clean_up_backoff_s": 0.01,
-    "breaker_pause_s": 0.05,
-    "breaker_pause_max_s": 0.05,
-}
-
-
 @pytest.fixture
 def settings(make_settings: Callable[..., Settings]) -> Settings:
     return make_settings(**QUICK)

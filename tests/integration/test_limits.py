@@ -16,8 +16,7 @@ from shared.records import Claim, Step
 from shared.states import Event
 from shared.store.database import Database
 from shared.store.jobs import Jobs
-from tests.integration.test_engine import QUICK
-from tests.support import ScriptedBroker, eventually, job_request, rows, seed
+from tests.support import QUICK, ScriptedBroker, eventually, job_request, rows, seed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -8,8 +8,8 @@ import pytest
 
 from shared.store.database import Database
 from shared.store.jobs import Jobs
-from tests.integration.test_engine import QUICK, Story
-from tests.support import eventually, rows
+from tests.integration.test_engine import Story
+from tests.support import QUICK, eventually, rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable

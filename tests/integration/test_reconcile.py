@@ -14,11 +14,12 @@ from aiohttp import web
 from deploy.cli import main
 from deploy.cli.reconcile import reconcile
 from shared.security.secrets import Sealer
+from shared.states import Operation
 from shared.store.backups import Backups
 from shared.store.database import Database
 from shared.store.jobs import Jobs
-from tests.integration.test_engine import QUICK, Story
-from tests.support import rows, seed
+from tests.integration.test_engine import Story
+from tests.support import QUICK, eventually, job_request, rows, seed
 from worker.broker.client import BrokerClient
 from worker.maintenance import reconciliation
 from worker.maintenance.reconcile import Finding, Kind
@@ -130,6 +131,24 @@ async def test_it_offers_again_what_came_back_and_never_removes_it(desk: Desk) -
     assert await desk.found(fix=True) == [("back at the broker", str(guid), "offered again")]
     assert desk.states() == {guid: "succeeded"}
     assert [call.method for call in desk.broker.calls if call.method != "GET"] == []
+
+
+async def test_it_removes_again_what_a_user_had_deleted_and_never_offers_it(
+    desk: Desk, engine_of: Callable[..., Any]
+) -> None:
+    guid = await desk.backup("succeeded", is_at_broker=True)
+    deletion = job_request(desk.seeded.broker_guid, resource_guid=guid, operation=Operation.DELETE_BACKUP)
+    async with Database(desk.settings, size=1, name="test") as database:
+        await Jobs(database, desk.settings).accept_deletion(deletion)
+    rows(desk.url, "update jobs set next_hint_at = now() where completed_at is null")
+    async with engine_of(desk.settings):
+        await eventually(lambda: desk.states() == {guid: "deleted"})
+    assert await desk.found() == []
+    desk.broker.deleted.clear()
+    assert await desk.found() == [("left at the broker", str(guid), "--fix would begin a clean-up")]
+    await desk.reconcile(fix=True)
+    assert len(rows(desk.url, "select 1 from jobs where is_clean_up and completed_at is null")) == 1
+    assert desk.states() == {guid: "deleted"}
 
 
 async def test_it_does_not_believe_a_list_that_leaves_out_what_is_there(desk: Desk) -> None:

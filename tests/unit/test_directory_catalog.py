@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.directory.catalog import DURATION_S_MAX, Plan, parse_catalog
+from shared.directory.catalog import DURATION_S_MAX, Plan, parse_catalog, why_no_backups
 from shared.directory.errors import CatalogError
 
 ABSENT = object()
@@ -87,7 +87,52 @@ def osmapi(**changes: object) -> dict[str, object]:
 def test_it_decides_on_backups_by_the_plans_say_and_then_the_offerings(
     offering: object, plan: object, features: tuple[str, ...]
 ) -> None:
-    assert plan_of(catalog(offering=offering, plan=plan)).backup_features == features
+    read = parse_catalog("pg", catalog(offering=offering, plan=plan)).offerings[0]
+    assert read.plans[0].backup_features == features
+    assert (why_no_backups(read.published, read.plans[0].published) is None) == bool(features)
+
+
+@pytest.mark.parametrize(
+    ("offering", "plan", "words"),
+    [
+        (osmapi(), ABSENT, None),
+        (ABSENT, ABSENT, "The metadata of the service offering has no osmapi, which would announce backups."),
+        (osmapi(), [], "The metadata of the plan has no osmapi, which would announce backups."),
+        (
+            {"osmapi": None},
+            ABSENT,
+            "The metadata.osmapi of the service offering is malformed: must be an object, and is empty.",
+        ),
+        (
+            osmapi(version=1, features="all"),
+            {"bullets": []},
+            "The metadata.osmapi of the service offering is malformed: version: must be text, not a number.",
+        ),
+        (
+            ABSENT,
+            osmapi(features=["backup", 7]),
+            "The metadata.osmapi of the plan is malformed: features[1]: must be text, not a number.",
+        ),
+        (
+            osmapi(version="2" * 100),
+            ABSENT,
+            f"The service offering announces version '{'2' * 32}' of backups, and version 1 is needed.",
+        ),
+        (
+            osmapi(),
+            osmapi(features=["restore"]),
+            "The metadata.osmapi of the plan does not have the feature 'backup'.",
+        ),
+    ],
+)
+def test_it_says_why_there_are_no_backups(offering: object, plan: object, words: str | None) -> None:
+    read = parse_catalog("pg", catalog(offering=offering, plan=plan)).offerings[0]
+    assert why_no_backups(read.published, read.plans[0].published) == words
+
+
+def test_it_says_why_an_offering_announces_no_backups_whatever_its_plans_do() -> None:
+    assert why_no_backups({}) is not None
+    assert why_no_backups({"metadata": osmapi()}) is None
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ from shared.directory.declaration import (
     read_declaration,
 )
 from shared.directory.errors import DirectoryError
-from shared.directory.roles import ACCESS_OF_ROLE
+from shared.directory.roles import ACCESS_OF_ROLE, ACCESS_OF_SCOPE
+from shared.security.tokens import GLOBAL_READING_SCOPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +80,10 @@ def test_it_takes_the_example() -> None:
     assert isinstance(instances["mail"], UserProvidedInstance)
     assert instances["orders-db"].last_operation.state == "succeeded"
     assert instances["reports-db"].last_operation.state == "in progress"
-    assert [space.roles.space_developer for _, space in declaration.spaces()] == [("developer",)]
+    assert [space.roles.space_developer for _, space in declaration.spaces()] == [("developer",), ("auditor",)]
+    assert [space.status for _, space in declaration.spaces()] == ["active", "suspended"]
+    archive = declaration.organizations[0].spaces[1]
+    assert instances["orders-db"].shared_to == (archive.guid,)
 
 
 def test_it_takes_a_file_that_declares_nothing() -> None:
@@ -93,6 +97,43 @@ def test_it_takes_a_byte_order_mark() -> None:
 
 def test_it_knows_the_roles_that_the_directory_knows() -> None:
     assert {*OrganizationRoles.model_fields, *SpaceRoles.model_fields} == set(ACCESS_OF_ROLE)
+
+
+def test_it_knows_the_scopes_that_tokens_know() -> None:
+    assert set(ACCESS_OF_SCOPE) == GLOBAL_READING_SCOPES
+
+
+@pytest.mark.parametrize("status", ["active", "suspended", "deleting"])
+def test_it_takes_the_status_of_organizations_and_spaces(status: str) -> None:
+    (organization,) = parse(
+        f"organizations: [{{guid: o, name: o, status: {status}, spaces: [{{guid: s, name: s, status: {status}}}]}}]"
+    ).organizations
+    assert (organization.status, organization.spaces[0].status) == (status, status)
+
+
+def test_it_refuses_any_other_status() -> None:
+    assert problems("organizations: [{guid: o, name: o, status: paused}]") == [
+        "1:36: organizations[0].status: must be 'active', 'suspended' or 'deleting'"
+    ]
+
+
+def test_it_wants_an_instance_shared_to_other_spaces_of_the_file_once_each() -> None:
+    found = problems("""\
+        organizations:
+        - guid: o1
+          name: o1
+          spaces:
+          - {guid: s1, name: s1, service_instances: [{guid: i1, name: i1, type: user-provided, shared_to: [s2, s2]}]}
+          - {guid: s2, name: s2, service_instances: [{guid: i2, name: i2, type: user-provided, shared_to: [s3, s1]}]}
+        - {guid: o2, name: o2, spaces: [{guid: "${ORG}", name: s4}]}
+    """)
+    assert found == [
+        "5:104: organizations[0].spaces[0].service_instances[0].shared_to[1]: 's2' is there already, in line 5",
+        (
+            "6:100: organizations[0].spaces[1].service_instances[0].shared_to[0]: the file has no space 's3'; "
+            "there are: '${ORG}', 's1', 's2'"
+        ),
+    ]
 
 
 def test_it_cannot_be_changed_and_shows_no_password() -> None:
@@ -224,7 +265,7 @@ def test_it_refuses_a_variable_with_unfit_characters_without_showing_it(value: s
         ("broker: pq, offering: x, plan: y", "44: broker: the file has no broker 'pq'; there are: 'pg'"),
         (
             "type: user-provided, plan: x",
-            "65: plan: unknown key; there are: 'guid', 'last_operation', 'name', 'type'",
+            "65: plan: unknown key; there are: 'guid', 'last_operation', 'name', 'shared_to', 'type'",
         ),
         (
             "type: user-provided, last_operation: {state: done}",
@@ -235,6 +276,10 @@ def test_it_refuses_a_variable_with_unfit_characters_without_showing_it(value: s
             "82: last_operation.stat: unknown key; did you mean 'state'?",
         ),
         ("type: user-provided, last_operation: succeeded", "65: last_operation: must be a mapping, not text"),
+        ("type: user-provided, shared_to: s", "65: shared_to: must be a list, not text"),
+        ("type: user-provided, shared_to: [7]", "77: shared_to[0]: must be text, not a number: put it in quotes"),
+        ("type: user-provided, shared_to: [x]", "77: shared_to[0]: the file has no space 'x'; there are: 's'"),
+        ("type: user-provided, shared_to: [s]", "77: shared_to[0]: 's' is the space that the instance lives in"),
     ],
 )
 def test_it_names_the_place_of_what_is_wrong_with_an_instance(keys: str, expected: str) -> None:

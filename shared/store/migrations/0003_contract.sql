@@ -32,6 +32,36 @@ create index spaces_of_organization on spaces (organization_guid);
 create index roles_in_space on roles (space_guid) where space_guid is not null;
 create index roles_in_organization on roles (organization_guid) where organization_guid is not null;
 
+-- What users may read because of their roles, for lists; shared/directory/roles.py has the same table for one instance,
+-- and a test compares them. Who sees everything by a scope needs none of these.
+create view readable_spaces as
+    select user_guid, space_guid
+    from roles
+    where space_guid is not null
+    union
+    select r.user_guid, s.guid
+    from roles r
+    join spaces s on s.organization_guid = r.organization_guid
+    where r.type = 'organization_manager';
+
+create view readable_organizations as
+    select user_guid, organization_guid
+    from roles
+    where organization_guid is not null
+    union
+    select r.user_guid, s.organization_guid
+    from roles r
+    join spaces s on s.guid = r.space_guid;
+
+create view readable_instances as
+    select v.user_guid, i.guid as service_instance_guid
+    from readable_spaces v
+    join service_instances i on i.space_guid = v.space_guid
+    union
+    select v.user_guid, h.service_instance_guid
+    from readable_spaces v
+    join service_instance_shares h on h.space_guid = v.space_guid;
+
 -- ---------------------------------------------------------------- jobs: deleting backups, and who asked for what
 
 alter table jobs

@@ -1,14 +1,21 @@
 -- Statements on the directory's own tables.
 
 -- name: find_instance
--- An instance with its plan, offering and broker, and the roles that a user has where it lives.
+-- An instance with its plan, offering and broker, and the roles that a user has where it lives and where it is shared
+-- to, those in the organization of such a space included.
 select i.guid, i.name, i.type, i.last_operation_type, i.last_operation_state,
-       s.guid as space_guid, s.name as space_name, o.guid as organization_guid, o.name as organization_name,
+       s.guid as space_guid, s.name as space_name, s.status as space_status,
+       o.guid as organization_guid, o.name as organization_name, o.status as organization_status,
        p.name as plan_name, p.catalog_id as plan_catalog_id, p.backup_features, p.maximum_polling_duration_s,
        f.name as offering_name, f.catalog_id as offering_catalog_id, f.guid as offering_guid, f.broker_guid,
        array(select r.type from roles r
              where r.user_guid = %(user_guid)s
-               and (r.space_guid = s.guid or r.organization_guid = o.guid)) as roles
+               and (r.space_guid = s.guid or r.organization_guid = o.guid)) as own_roles,
+       array(select r.type
+             from service_instance_shares h
+             join spaces t on t.guid = h.space_guid
+             join roles r on r.space_guid = t.guid or r.organization_guid = t.organization_guid
+             where h.service_instance_guid = i.guid and r.user_guid = %(user_guid)s) as shared_roles
 from service_instances i
 join spaces s on s.guid = i.space_guid
 join organizations o on o.guid = s.organization_guid
@@ -120,14 +127,15 @@ left join users u using (guid)
 left join written w using (guid);
 
 -- name: apply_organizations
--- By guid; only the name can change.
+-- By guid; name and status can change.
 with declared as (
-    select * from jsonb_to_recordset(%(rows)s) as d (guid text, name text)
+    select * from jsonb_to_recordset(%(rows)s) as d (guid text, name text, status text)
 ),
 written as (
-    insert into organizations as o (guid, name)
-    select guid, name from declared
-    on conflict (guid) do update set name = excluded.name where o.name is distinct from excluded.name
+    insert into organizations as o (guid, name, status)
+    select guid, name, status from declared
+    on conflict (guid) do update set name = excluded.name, status = excluded.status, updated_at = now()
+    where (o.name, o.status) is distinct from (excluded.name, excluded.status)
     returning o.guid
 )
 select d.name,
@@ -139,13 +147,16 @@ left join written w using (guid);
 -- name: apply_spaces
 -- By guid; a space may move to another organization.
 with declared as (
-    select * from jsonb_to_recordset(%(rows)s) as d (guid text, name text, organization_guid text)
+    select * from jsonb_to_recordset(%(rows)s) as d (guid text, name text, status text, organization_guid text)
 ),
 written as (
-    insert into spaces as s (guid, name, organization_guid)
-    select guid, name, organization_guid from declared
-    on conflict (guid) do update set name = excluded.name, organization_guid = excluded.organization_guid
-    where (s.name, s.organization_guid) is distinct from (excluded.name, excluded.organization_guid)
+    insert into spaces as s (guid, name, status, organization_guid)
+    select guid, name, status, organization_guid from declared
+    on conflict (guid) do update
+    set name = excluded.name, status = excluded.status, organization_guid = excluded.organization_guid,
+        updated_at = now()
+    where (s.name, s.status, s.organization_guid)
+          is distinct from (excluded.name, excluded.status, excluded.organization_guid)
     returning s.guid
 )
 select d.name,
@@ -220,3 +231,36 @@ select d.name,
 from declared d
 left join service_instances i using (guid)
 left join written w using (guid);
+
+-- name: apply_shares
+-- Shares of the given instances become exactly the declared ones.
+with declared as (
+    select * from jsonb_to_recordset(%(rows)s) as d (service_instance_guid text, space_guid text)
+),
+stored as (
+    select service_instance_guid, space_guid
+    from service_instance_shares
+    where service_instance_guid = any(%(service_instance_guids)s)
+),
+removed as (
+    delete from service_instance_shares h
+    using (select * from stored except select * from declared) as gone
+    where (h.service_instance_guid, h.space_guid) = (gone.service_instance_guid, gone.space_guid)
+    returning h.service_instance_guid, h.space_guid
+),
+created as (
+    insert into service_instance_shares (service_instance_guid, space_guid)
+    select * from declared except select * from stored
+    returning service_instance_guid, space_guid
+),
+change as (
+    select 'removed' as change, removed.* from removed
+    union all
+    select 'created', created.* from created
+    union all
+    select 'unchanged', kept.* from (select * from stored intersect select * from declared) as kept
+)
+select i.name || ' with ' || s.name as name, c.change
+from change c
+join service_instances i on i.guid = c.service_instance_guid
+join spaces s on s.guid = c.space_guid;
