@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -13,10 +13,12 @@ from api.hints import HintPump
 from api.job_watch import JobWatch
 from api.middlewares.authentication import authentication, name_caller
 from api.middlewares.errors import errors
+from api.middlewares.framing import framing
 from api.middlewares.rate_limit import rate_limit, show_window
-from api.middlewares.request_id import name_request, request_id
+from api.middlewares.request_id import put_request_id, request_id
 from api.middlewares.scopes import scopes
 from api.openapi import build_document
+from api.payloads.body import BODY_BYTES_MAX
 from api.presenters.discovery import own_version
 from api.rate_limits import RateLimits
 from api.routes import ENDPOINTS
@@ -37,15 +39,12 @@ if TYPE_CHECKING:
     from shared.security.tokens import TokenVerifier
     from shared.settings import Settings
 
-BODY_BYTES_MAX: Final = 64 * 1024
-
 
 def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) -> web.Application:
     """The API's application. `sender` takes the hints of new jobs to the queue."""
-    app = web.Application(
-        middlewares=[request_id, errors, authentication, rate_limit, scopes], client_max_size=BODY_BYTES_MAX
-    )
-    app.on_response_prepare.extend([name_request, name_caller, show_window])
+    middlewares = [request_id, errors, framing, authentication, rate_limit, scopes]
+    app = web.Application(middlewares=middlewares, client_max_size=BODY_BYTES_MAX)
+    app.on_response_prepare.extend([put_request_id, name_caller, show_window])
     app.add_routes([operation.route() for operation in ENDPOINTS])
     document = build_document(ENDPOINTS, external_url=settings.external_url, version=own_version())
     app[DOCUMENT] = json.dumps(document).encode()

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from api.payloads.body import read_body
+from api.context import CONTEXT
+from api.payloads.body import check_size, read_body, receive
 from api.payloads.query import NoQuery, Query, read_query
 from shared.cf_errors import CfError
 
@@ -89,11 +90,15 @@ class Endpoint:
         """The route, whose handler is given what it takes; wrong input is answered before it is called."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
+            check_size(request)
             inputs: list[object] = []
             if self.query is not None:
                 query = read_query(request, self.query)
                 if self.query is not NoQuery:
                     inputs.append(query)
+            if self.method != "GET":
+                # Also where no body is documented, so that one that is late or broken never follows an answer of 202.
+                await receive(request, timeout_s=request.app[CONTEXT].settings.request_body_timeout_s)
             if self.body is not None:
                 inputs.append(await read_body(request, self.body))
             return await self.handler(request, *inputs)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import TypeAdapter
 
+from api.middlewares.request_id import REQUEST_ID_HEADER
 from api.presenters.errors import ErrorsJson
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _SCHEMAS: Final = "#/components/schemas/"
 _PATH_PARAMETER: Final = re.compile(r"{(\w+)}")
 #: On every answer, whatever it says.
-_REQUEST_ID: Final = "X-VCAP-Request-ID"
+_REQUEST_ID: Final = REQUEST_ID_HEADER
 
 _DESCRIPTION: Final = """\
 Backups of service instances, by the conventions of Cloud Foundry's v3 API. Creating and listing backups, restoring and
@@ -147,7 +148,7 @@ def _responses(endpoint: Endpoint, schemas: _Schemas) -> Json:
     responses = {str(status): _answer(answer, schemas) for status, answer in endpoint.answers.items()}
     by_status: dict[int, list[CfError]] = {}
     for error in endpoint.all_errors():
-        for status in error.statuses if endpoint.body is not None else (error.status,):
+        for status in error.statuses:
             by_status.setdefault(status, []).append(error)
     for status, errors in sorted(by_status.items()):
         if str(status) not in responses:

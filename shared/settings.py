@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     )
     listen_host: str = Field("127.0.0.1", description="address that the API listens on")
     listen_port: int = Field(8080, ge=0, le=65535, description="port that the API listens on")
+    request_head_timeout_s: Seconds = Field(10, description="how long a client may take to send a request's head")
+    request_body_timeout_s: Seconds = Field(30, description="how long a client may take to send a request's body")
     token_key: SecretStr | None = Field(None, description="development only: signs and verifies tokens (HS256)")
     token_audience: str = Field("cloud_controller", description="must be among a token's aud")
     uaa_url: str | None = Field(None, description="UAA, whose RSA keys verify tokens and whose issuer they must name")

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 from psycopg.rows import dict_row
 
+from api.server import Runner
 from shared.records import JobRequest
 from shared.security.secrets import Sealer
 from shared.security.tokens import ADMIN_SCOPES, USER_SCOPES, DevelopmentTokens
@@ -257,6 +259,18 @@ async def _as_told(
         content_type="application/json",
         headers=headers,
     )
+
+
+class ApiServer(TestServer):
+    """The API's application behind its own HTTP edge, on a free port of loopback."""
+
+    def __init__(self, app: web.Application, settings: Settings) -> None:
+        super().__init__(app)
+        self.settings = settings
+
+    async def _make_runner(self, **options: Any) -> Runner:
+        # As in production: a client that goes away does not stop what it began.
+        return Runner(self.app, self.settings, **(options | {"handler_cancellation": False, "lingering_time": 0.2}))
 
 
 async def eventually(is_so: Callable[[], bool | Awaitable[bool]], timeout_s: float = 30) -> None:

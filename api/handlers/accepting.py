@@ -9,7 +9,7 @@ from aiohttp import web
 from api.context import CALLER, CONTEXT, REQUEST_ID
 from api.endpoint import Answer, Header
 from api.payloads.idempotency_key import NAME, PATTERN
-from api.payloads.operations import to_job_request
+from api.payloads.operations import read_traceparent, to_job_request
 from api.presenters.jobs import job_url
 from shared.errors import OperationInProgressError, UnprocessableEntityError
 
@@ -77,7 +77,7 @@ def make_job(
         caller=request[CALLER],
         settings=request.app[CONTEXT].settings,
         request_id=request[REQUEST_ID],
-        traceparent=request.headers.get("traceparent"),
+        traceparent=read_traceparent(request.headers),
         extra=extra,
         restore=restore,
         backup_guid=backup_guid,

@@ -27,7 +27,8 @@ async def authentication(request: web.Request, handler: Handler) -> web.StreamRe
 
 def needs_token(request: web.Request) -> bool:
     """Whether only known callers are answered. An unknown route answers 404 to anybody, as in Cloud Foundry."""
-    return request.path not in PUBLIC_PATHS and request.match_info.http_exception is None
+    resource = request.match_info.route.resource
+    return resource is not None and resource.canonical not in PUBLIC_PATHS
 
 
 async def name_caller(request: web.Request, response: web.StreamResponse) -> None:

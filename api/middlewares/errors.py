@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -38,15 +39,16 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 def _of_http(error: web.HTTPException) -> ApiError:
     if isinstance(error, web.HTTPNotFound | web.HTTPMethodNotAllowed):
         return NotFoundError()
-    if isinstance(error, web.HTTPRequestEntityTooLarge):
-        return BadRequestError("the body is too large", status=error.status)
     return BadRequestError(error.reason, status=error.status)
 
 
 def present(error: ApiError) -> web.Response:
-    """The response that says `error`."""
+    """The response that says `error`. After one to a body that was not read, the connection ends."""
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    return web.json_response(present_error(error), status=error.status, headers=headers)
+    response = web.json_response(present_error(error), status=error.status, headers=headers)
+    if error.status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}:
+        response.force_close()
+    return response
 
 
 def _route(request: web.Request) -> str:

@@ -12,24 +12,32 @@ from aiohttp import web
 from api.context import REQUEST_ID
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aiohttp.typedefs import Handler
 
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_-]")
 LENGTH_MAX: Final = 255
+REQUEST_ID_HEADER: Final = "X-VCAP-Request-ID"
 
 
 @web.middleware
 async def request_id(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Keep what a caller sent, cleaned and cut, followed by an id of ours."""
-    sent = request.headers.get("X-Vcap-Request-Id") or request.headers.get("X-Request-Id") or ""
-    clean = _NOT_ALLOWED.sub("", sent)[:LENGTH_MAX]
-    own = str(uuid.uuid4())
-    request[REQUEST_ID] = f"{clean}::{own}" if clean else own
+    """Give the request its id, for whoever handles it and for the log."""
+    request[REQUEST_ID] = new_request_id(request.headers)
     with structlog.contextvars.bound_contextvars(request_id=request[REQUEST_ID]):
         return await handler(request)
 
 
-async def name_request(request: web.Request, response: web.StreamResponse) -> None:
-    """Say in an answer, before it begins, which request it is of."""
-    if (own := request.get(REQUEST_ID)) is not None:
-        response.headers["X-VCAP-Request-ID"] = own
+async def put_request_id(request: web.Request, response: web.StreamResponse) -> None:
+    """Put the id on an answer that is about to begin, so that it is also on one that is sent bit by bit."""
+    # What is refused before the middlewares are called has not got one yet.
+    response.headers[REQUEST_ID_HEADER] = request.get(REQUEST_ID) or new_request_id(request.headers)
+
+
+def new_request_id(headers: Mapping[str, str]) -> str:
+    """What the caller sent as an id, cleaned and cut, followed by one of ours."""
+    sent = headers.get("X-Vcap-Request-Id") or headers.get("X-Request-Id") or ""
+    clean = _NOT_ALLOWED.sub("", sent)[:LENGTH_MAX]
+    own = str(uuid.uuid4())
+    return f"{clean}::{own}" if clean else own

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from shared.directory.roles import Closure
 from shared.errors import (
@@ -18,11 +19,15 @@ from shared.records import JobRequest
 from shared.states import Operation
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
 
     from shared.records import IdempotencyKey, Instance, Json, RestorePoint
     from shared.security.tokens import Caller
     from shared.settings import Settings
+
+
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def check_instance(instance: Instance, *features: str) -> None:
@@ -74,6 +79,12 @@ def check_managed(instance: Instance) -> None:
         raise UnprocessableEntityError(
             f"Service instance {instance.name} is user-provided: no service broker manages it, so it has no backups."
         )
+
+
+def read_traceparent(headers: Mapping[str, str]) -> str | None:
+    """The trace that the request belongs to (W3C Trace Context), which its job carries on; None without a valid one."""
+    given = headers.get("traceparent", "")
+    return given if _TRACEPARENT.fullmatch(given) else None
 
 
 def to_job_request(

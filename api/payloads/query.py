@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from annotated_types import Ge, GroupedMetadata, Le
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -32,6 +32,8 @@ class NoQuery(Query):
 
 
 Asked = TypeVar("Asked", bound=Query)
+_NAMES_MAX: Final = 50
+_NAME_LENGTH_MAX: Final = 100
 
 
 def read_query(request: web.Request, model: type[Asked]) -> Asked:
@@ -53,8 +55,16 @@ def read_query(request: web.Request, model: type[Asked]) -> Asked:
 
 
 def quoted(names: Iterable[str]) -> str:
-    """Names as error texts have them: 'a', 'b'."""
-    return ", ".join(f"'{name}'" for name in names)
+    """Names as error texts have them: 'a', 'b'. Of many or long ones only the beginning: anybody can send them."""
+    given = list(names)
+    shown = [_shortened(name) for name in given[:_NAMES_MAX]]
+    return ", ".join(f"'{name}'" for name in shown) + (", …" if len(given) > _NAMES_MAX else "")
+
+
+def _shortened(name: str) -> str:
+    # A half of a surrogate pair is no text: it could not be read, nor sent on.
+    clean = name.encode(errors="replace").decode()
+    return clean if len(clean) <= _NAME_LENGTH_MAX else clean[:_NAME_LENGTH_MAX] + "…"
 
 
 @dataclass(frozen=True)

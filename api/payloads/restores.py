@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
@@ -31,10 +31,11 @@ class RestorePayload(BaseModel):
         if isinstance(value, str):
             try:
                 moment = datetime.fromisoformat(value)
-            except ValueError:
-                moment = None
-            if moment is not None and moment.tzinfo is not None and "T" in value.upper():
-                return moment
+                if moment.tzinfo is not None and "T" in value.upper():
+                    # The database knows fewer offsets, and no moment before or after our calendar.
+                    return moment.astimezone(UTC)
+            except (ValueError, OverflowError):
+                pass  # of another form, or no moment that there is
         raise ValueError("must be a date-time of RFC 3339, such as 2026-11-23T12:00:00Z")
 
     def features(self) -> tuple[str, ...]:

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 
 from api.app import create_app
 from shared.errors import HintError
 from shared.security.secrets import Sealer, generate_key
 from shared.security.tokens import DevelopmentTokens
 from shared.store.database import Database
+from tests.contract import check_answers
 from tests.hostile import ENOUGH_S, Caller, settings_with
 from tests.integration.scene import Scene
 from tests.proxy import Proxy
-from tests.support import FEATURES, QUICK, ScriptedBroker, bearer, seed
+from tests.raw import Target
+from tests.support import FEATURES, QUICK, ApiServer, ScriptedBroker, bearer, seed
 from worker.broker.client import BrokerClient
 from worker.engine import Engine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from shared.hints import HintSender
     from shared.records import Hint
     from shared.settings import Settings
 
 Client = TestClient[web.Request, web.Application]
+
+
+def client_of(settings: Settings, sender: HintSender) -> Client:
+    """Calls an API of these settings. Every answer is checked against the document, and one that breaks it fails."""
+    app = create_app(settings, DevelopmentTokens(settings), sender)
+    return TestClient(ApiServer(app, settings), middlewares=(check_answers,))
 
 
 class HintLog:
@@ -60,9 +69,30 @@ def settings(make_settings: Callable[..., Settings]) -> Settings:
 
 @pytest.fixture
 async def client(settings: Settings, hints: HintLog) -> AsyncIterator[Client]:
-    app = create_app(settings, DevelopmentTokens(settings), hints)
-    async with TestClient(TestServer(app)) as client:
+    async with client_of(settings, hints) as client:
         yield client
+
+
+@pytest.fixture
+async def serve(settings: Settings, hints: HintLog) -> AsyncIterator[Callable[..., Any]]:
+    """Starts the API with what a test wants to be set."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**values: Any) -> Target:
+            own = type(settings)(**(settings.model_dump() | values))
+            app = create_app(own, DevelopmentTokens(own), hints)
+            server = ApiServer(app, own)
+            await stack.enter_async_context(server)
+            return Target(server, own)
+
+        yield start
+
+
+@pytest.fixture
+async def target(serve: Callable[..., Any], settings: Settings) -> Target:
+    seed(settings, features=[*FEATURES, "backup.delete"])
+    started: Target = await serve()
+    return started
 
 
 @pytest.fixture
@@ -142,6 +172,6 @@ async def database(through: Callable[..., Settings]) -> AsyncIterator[Database]:
 async def scene(make_settings: Callable[..., Settings], broker: ScriptedBroker) -> AsyncIterator[Scene]:
     settings = make_settings(**QUICK, external_url="https://safekeep.example")
     seed(settings, instances=["i-1", "i-2"], broker_url=broker.url, features=[*FEATURES, "backup.delete"])
-    async with TestClient(TestServer(create_app(settings, DevelopmentTokens(settings), HintLog()))) as api:
+    async with client_of(settings, HintLog()) as api:
         api.session.headers.update(bearer(settings))
         yield Scene(settings, broker, api)

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
 
-from api.app import create_app
-from shared.security.tokens import DevelopmentTokens
 from shared.store.database import Database
 from shared.store.jobs import Jobs
-from tests.integration.conftest import HintLog
+from tests.integration.conftest import HintLog, client_of
 from tests.integration.scene import PATH, SUCCEEDED, Scene
 from tests.support import accept_all, bearer, eventually, job_request, rows
 
@@ -239,9 +236,7 @@ async def test_it_does_not_delete_where_the_plan_cannot(scene: Scene, engine_of:
     async with engine_of(scene.settings):
         backup = await scene.backed_up()
     rows(scene.url, "update service_plans set backup_features = '{backup}'")
-    async with TestClient(
-        TestServer(create_app(scene.settings, DevelopmentTokens(scene.settings), HintLog()))
-    ) as other:
+    async with client_of(scene.settings, HintLog()) as other:
         response = await other.delete(f"{PATH}/{backup}", headers=bearer(scene.settings))
         assert response.status == 422
         (error,) = (await response.json())["errors"]

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
 
-from api.app import create_app
 from shared.records import RestorePoint
-from shared.security.tokens import DevelopmentTokens
 from shared.states import Operation
-from tests.integration.conftest import HintLog
+from tests.integration.conftest import HintLog, client_of
 from tests.integration.test_engine import Story
 from tests.support import QUICK, bearer, eventually, rows
 
@@ -39,7 +36,7 @@ def story(settings: Settings, broker: ScriptedBroker) -> Story:
 
 @pytest.fixture
 async def api(settings: Settings) -> AsyncIterator[Client]:
-    async with TestClient(TestServer(create_app(settings, DevelopmentTokens(settings), HintLog()))) as client:
+    async with client_of(settings, HintLog()) as client:
         client.session.headers.update(bearer(settings))
         yield client
 
@@ -156,9 +153,7 @@ async def test_it_refuses_those_who_may_not_write(story: Story, api: Client) -> 
     request = await story.accept()
     assert (await cancel(api, request, **bearer(story.settings, "stranger")))[0] == 404
     rows(story.url, "update roles set type = 'space_auditor'")
-    async with TestClient(
-        TestServer(create_app(story.settings, DevelopmentTokens(story.settings), HintLog()))
-    ) as fresh:
+    async with client_of(story.settings, HintLog()) as fresh:
         assert (await cancel(fresh, request, **bearer(story.settings)))[0] == 403
     unknown = api.post(f"/v3/jobs/{uuid.uuid4()}/actions/cancel")
     async with unknown as response:
