@@ -10,13 +10,17 @@ from aiohttp import web
 
 from api.context import CONTEXT, DOCUMENT, Context
 from api.hints import HintPump
-from api.middlewares.authentication import authentication
+from api.job_watch import JobWatch
+from api.middlewares.authentication import authentication, name_caller
 from api.middlewares.errors import errors
 from api.middlewares.framing import framing
+from api.middlewares.rate_limit import rate_limit, show_window
 from api.middlewares.request_id import put_request_id, request_id
+from api.middlewares.scopes import scopes
 from api.openapi import build_document
 from api.payloads.body import BODY_BYTES_MAX
 from api.presenters.discovery import own_version
+from api.rate_limits import RateLimits
 from api.routes import ENDPOINTS
 from shared.coalescer import Coalescer
 from shared.directory.reading import TablesReading
@@ -25,6 +29,7 @@ from shared.store.audit_events import AuditEvents
 from shared.store.backups import Backups
 from shared.store.database import Database
 from shared.store.idempotency_keys import IdempotencyKeys
+from shared.store.job_lists import JobLists
 from shared.store.jobs import Jobs
 
 if TYPE_CHECKING:
@@ -37,9 +42,9 @@ if TYPE_CHECKING:
 
 def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) -> web.Application:
     """The API's application. `sender` takes the hints of new jobs to the queue."""
-    middlewares = [request_id, errors, framing, authentication]
+    middlewares = [request_id, errors, framing, authentication, rate_limit, scopes]
     app = web.Application(middlewares=middlewares, client_max_size=BODY_BYTES_MAX)
-    app.on_response_prepare.append(put_request_id)
+    app.on_response_prepare.extend([put_request_id, name_caller, show_window])
     app.add_routes([operation.route() for operation in ENDPOINTS])
     document = build_document(ENDPOINTS, external_url=settings.external_url, version=own_version())
     app[DOCUMENT] = json.dumps(document).encode()
@@ -50,13 +55,19 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
                 Database(settings, size=settings.api_pool_size, name="safekeep-api")
             )
             store = Jobs(database, settings)
+            job_lists = JobLists(database)
             app[CONTEXT] = Context(
                 settings=settings,
                 database=database,
                 directory=TablesDirectory(database, staleness_s=settings.directory_staleness_s),
                 reading=TablesReading(database),
-                verifier=verifier,
+                verifier=await stack.enter_async_context(verifier),
+                rate_limits=await stack.enter_async_context(RateLimits(settings)),
                 jobs=store,
+                job_lists=job_lists,
+                watch=await stack.enter_async_context(
+                    JobWatch(job_lists, interval_s=settings.job_watch_interval_s, seats=settings.job_watchers_max)
+                ),
                 backups=Backups(database),
                 keys=IdempotencyKeys(database),
                 audit_events=AuditEvents(database),
@@ -65,5 +76,9 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
             )
             yield
 
+    async def stop(app: web.Application) -> None:
+        app[CONTEXT].watch.stop()
+
     app.cleanup_ctx.append(live)
+    app.on_shutdown.append(stop)
     return app

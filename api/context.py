@@ -11,6 +11,8 @@ from shared.security.tokens import Caller
 
 if TYPE_CHECKING:
     from api.hints import HintPump
+    from api.job_watch import JobWatch
+    from api.rate_limits import RateLimits
     from shared.coalescer import Coalescer
     from shared.directory.directory import Directory, Reading
     from shared.records import Acceptance, JobRequest
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from shared.store.backups import Backups
     from shared.store.database import Database
     from shared.store.idempotency_keys import IdempotencyKeys
+    from shared.store.job_lists import JobLists
     from shared.store.jobs import Jobs
 
 
@@ -32,7 +35,10 @@ class Context:
     directory: Directory
     reading: Reading
     verifier: TokenVerifier
+    rate_limits: RateLimits
     jobs: Jobs
+    job_lists: JobLists
+    watch: JobWatch  #: who waits for changes of jobs
     backups: Backups
     keys: IdempotencyKeys
     audit_events: AuditEvents

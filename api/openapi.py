@@ -142,10 +142,11 @@ def _parameters(endpoint: Endpoint) -> Iterator[Json]:
 
 def _without_null(schema: Json) -> Json:
     """The schema of a parameter that may be left out, which is not to say that it may be null."""
-    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
-    if len(kinds) != 1:
-        return schema
-    return {key: value for key, value in schema.items() if key not in {"anyOf", "default"}} | kinds[0]
+    found = {key: value for key, value in schema.items() if key != "anyOf" and (key, value) != ("default", None)}
+    kinds: list[Json] = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) == 1:
+        return found | kinds[0]
+    return found | ({"anyOf": kinds} if kinds else {})
 
 
 def _responses(endpoint: Endpoint, schemas: _Schemas) -> Json:

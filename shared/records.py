@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from shared.states import JobState
 
@@ -250,51 +250,6 @@ class Step:
     )
     facts: Json = field(default_factory=dict)  #: of the finished backup: size_bytes, expires_at
     actor: Actor | None = None  #: who took it, where that is not the user who asked for the job
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditEvent:
-    """Who did what to which service instance."""
-
-    guid: UUID
-    type: str
-    actor_guid: str
-    actor_name: str
-    target_guid: str
-    target_type: str
-    target_name: str
-    space_guid: str | None
-    organization_guid: str | None
-    data: Json
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditEventFilter:
-    """Which audit events are wanted; None is any. Moments are compared in whole seconds."""
-
-    types: list[str] | None
-    target_guids: list[str] | None
-    space_guids: list[str] | None
-    organization_guids: list[str] | None
-    after: datetime | None
-    since: datetime | None
-    before: datetime | None
-    until: datetime | None
-    is_newest_first: bool
-    limit: int
-    offset: int
-
-
-Item = TypeVar("Item")
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[Item]):
-    """Some of `total` things."""
-
-    total: int
-    items: tuple[Item, ...]
 
 
 class Actor(NamedTuple):

@@ -48,6 +48,32 @@ class Settings(BaseSettings):
     request_body_timeout_s: Seconds = Field(30, description="how long a client may take to send a request's body")
     token_key: SecretStr | None = Field(None, description="development only: signs and verifies tokens (HS256)")
     token_audience: str = Field("cloud_controller", description="must be among a token's aud")
+    uaa_url: str | None = Field(None, description="UAA, whose RSA keys verify tokens and whose issuer they must name")
+    login_url: str | None = Field(None, description="where clients log in; UAA unless set")
+    token_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="verify tokens (HMAC) instead of UAA's RSA keys: at least 32 characters each, 64 for HS512, "
+        "comma-separated; every one is tried",
+    )
+    token_issuer: str | None = Field(None, description="must be a token's iss; UAA is asked for it unless set")
+    uaa_timeout_s: Seconds = Field(5, description="longest that UAA may take to answer")
+    uaa_keys_age_s: Seconds = Field(30, description="age from which on UAA is asked for its keys again")
+    uaa_pause_s: Seconds = Field(
+        5, description="least pause before UAA is asked again, whatever tokens come and however it answered"
+    )
+    rate_limit_per_user: int | None = Field(
+        None,
+        ge=1,
+        description="most requests of one user in a window; no limit unless set, Cloud Foundry suggests 2000",
+    )
+    rate_limit_per_address: int | None = Field(
+        None, ge=1, description="most requests without a token from one address; no limit unless set, such as 100"
+    )
+    rate_limit_window_s: int = Field(3600, ge=1, description="length of such a window")
+    rate_limit_url: SecretStr | None = Field(None, description="Redis that counts them; the queue's unless set")
+    trusted_proxies: int = Field(
+        0, ge=0, description="how many proxies before the API append to X-Forwarded-For; 0: it is not looked at"
+    )
     directory_staleness_s: float = Field(
         1.0, ge=0, description="how long the API may go on with what it read of instances and roles"
     )
@@ -55,6 +81,20 @@ class Settings(BaseSettings):
     api_pool_size: int = Field(16, ge=1, description="database connections of one API process")
     worker_pool_size: int = Field(8, ge=2, description="database connections of one worker process")
     database_timeout_s: Seconds = Field(10, description="longest wait for a connection, and for one statement")
+
+    job_watch_interval_s: Seconds = Field(
+        0.25, description="pause between two looks at the jobs whose changes somebody waits for; one look is for all"
+    )
+    job_watchers_max: int = Field(
+        1000,
+        ge=0,
+        description="most requests that one API process holds until a job changes, streams of events included",
+    )
+    job_wait_max_s: int = Field(
+        55, ge=0, description="longest that a reader of a job may wait for its change; shorter than proxies wait for us"
+    )
+    job_stream_s: Seconds = Field(3600, description="longest stream of a job's events; its reader connects again")
+    job_ping_s: Seconds = Field(15, description="pause after which a stream without events shows that it lives")
 
     dispatch_interval_s: Seconds = Field(0.25, description="pause between two looks for due jobs")
     dispatch_batch: int = Field(500, ge=1, description="most jobs hinted in one look")
@@ -137,6 +177,13 @@ class Settings(BaseSettings):
             raise ValueError("must start with redis://, rediss://, amqp:// or amqps://")
         return value
 
+    @field_validator("rate_limit_url")
+    @classmethod
+    def _is_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and _scheme(value) not in {"redis", "rediss"}:
+            raise ValueError("must start with redis:// or rediss://")
+        return value
+
     @field_validator("external_url")
     @classmethod
     def _is_http_base(cls, value: str) -> str:
@@ -145,7 +192,16 @@ class Settings(BaseSettings):
             raise ValueError("must be an absolute http:// or https:// URL without query")
         return value.rstrip("/")
 
-    @field_validator("secret_keys", mode="before")
+    @field_validator("uaa_url", "login_url")
+    @classmethod
+    def _is_public_base(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if "@" in urlsplit(value).netloc:
+            raise ValueError("must hold no user and password, since everybody is told it")
+        return cls._is_http_base(value)
+
+    @field_validator("secret_keys", "token_secrets", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -157,7 +213,16 @@ class Settings(BaseSettings):
             raise ValueError("SAFEKEEP_LEASE_S must be more than twice SAFEKEEP_BROKER_TIMEOUT_S")
         if self.poll_interval_max_s < self.poll_interval_s:
             raise ValueError("SAFEKEEP_POLL_INTERVAL_MAX_S must not be shorter than SAFEKEEP_POLL_INTERVAL_S")
+        if self.has_rate_limits and self.rate_limit_url is None and _scheme(self.queue_url) not in {"redis", "rediss"}:
+            raise ValueError("SAFEKEEP_RATE_LIMIT_URL must name a Redis, since the queue is none")
+        if self.token_secrets and self.uaa_url is None and self.token_issuer is None:
+            raise ValueError("SAFEKEEP_TOKEN_SECRETS needs SAFEKEEP_TOKEN_ISSUER, or SAFEKEEP_UAA_URL to ask")
         return self
+
+    @property
+    def has_rate_limits(self) -> bool:
+        """Whether any requests are counted."""
+        return self.rate_limit_per_user is not None or self.rate_limit_per_address is not None
 
 
 def _scheme(url: SecretStr) -> str:

@@ -38,7 +38,7 @@ async def list_audit_events(request: web.Request, query: AuditEventsQuery) -> we
     external_url = context.settings.external_url
     listed: AuditEventListJson = {
         "pagination": present_pagination(page.total, query, url=external_url + PATH, query=request.query),
-        "resources": [present_audit_event(event, external_url) for event in page.items],
+        "resources": [present_audit_event(event, external_url) for event in page.resources],
     }
     return web.json_response(listed)
 

@@ -12,7 +12,10 @@ from api.presenters.discovery import InfoJson, RootJson, V3Json, present_info, p
 @endpoint("GET", "/", "Get Root", query=None, answers={200: Answer(text="Links.", body=RootJson)}, is_public=True)
 async def root(request: web.Request) -> web.Response:
     """Where Cloud Foundry's clients start."""
-    return web.json_response(present_root(request.app[CONTEXT].settings.external_url))
+    settings = request.app[CONTEXT].settings
+    return web.json_response(
+        present_root(settings.external_url, login_url=settings.login_url or settings.uaa_url, uaa_url=settings.uaa_url)
+    )
 
 
 @endpoint("GET", "/v3", "Get V3 Root", query=None, answers={200: Answer(text="Links.", body=V3Json)}, is_public=True)

@@ -1,8 +1,8 @@
-"""Jobs: reading and cancelling one. They are accepted by `accepting.py`, on behalf of the other nouns."""
+"""Jobs: listing, reading and cancelling them. They are accepted by `accepting.py`, on behalf of the other nouns."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from aiohttp import ETag, web
@@ -12,8 +12,11 @@ from api.endpoint import FINDING, WRITING, Answer, Header, endpoint
 from api.handlers.accepting import ACCEPTED, REPEATABLE, answer_accepted, find_answer
 from api.handlers.service_instances import find_instance
 from api.payloads.idempotency_key import read_key
+from api.payloads.jobs import COUNT_MAX, JobsQuery
 from api.payloads.operations import check_may_write
-from api.presenters.jobs import JobJson, job_etag, present_job, retry_after_s
+from api.payloads.prefer import preferred_wait_s
+from api.presenters.jobs import JobJson, JobListJson, job_etag, present_job, retry_after_s
+from api.presenters.pages import present_pagination
 from shared.cf_errors import CfError
 from shared.errors import ResourceNotFoundError, UnprocessableEntityError
 from shared.records import Actor, JobError, Step
@@ -25,11 +28,38 @@ if TYPE_CHECKING:
     from shared.store.jobs import Seizure
 
 
+PATH: Final = "/v3/jobs"
+
+
+@endpoint("GET", PATH, "List Jobs", query=JobsQuery, answers={200: Answer(text="A page of jobs.", body=JobListJson)})
+async def list_jobs(request: web.Request, query: JobsQuery) -> web.Response:
+    """Lists jobs, newest first: those of service instances that the caller can read, and with a global scope all.
+
+    `total_results` is counted up to 10000, and only the first 10000 jobs of a list can be paged through: where there
+    may be more, narrow it with `created_ats[lt]` and `created_ats[gt]`. Ordering by `updated_at` is for shorter lists.
+    """
+    context = request.app[CONTEXT]
+    caller = request[CALLER]
+    wanted = query.to_filter(reader=None if caller.sees_everything else caller.user_guid)
+    total = await context.job_lists.count(wanted, count_max=COUNT_MAX)
+    query.check_order(total)
+    jobs = await context.job_lists.list_page(wanted) if total > wanted.offset else []
+    external_url = context.settings.external_url
+    page: JobListJson = {
+        "pagination": present_pagination(total, query, url=f"{external_url}{PATH}", query=request.query),
+        "resources": [present_job(job, external_url) for job in jobs],
+    }
+    return web.json_response(page)
+
+
 @endpoint(
     "GET",
-    "/v3/jobs/{guid}",
+    f"{PATH}/{{guid}}",
     "Get Job",
-    headers=(Header("If-None-Match", "An `ETag` from earlier: 304 while the job is as it was."),),
+    headers=(
+        Header("If-None-Match", "An `ETag` from earlier: 304 while the job is as it was."),
+        Header("Prefer", "`wait=N`: hold the answer back until the job changes, for N seconds at most."),
+    ),
     answers={
         200: Answer(
             text="The job, also when it has failed.",
@@ -37,6 +67,8 @@ if TYPE_CHECKING:
             headers={
                 "ETag": "Changes exactly when the job does.",
                 "Retry-After": "Seconds after which looking again may be worth it; absent once the job has ended.",
+                "Preference-Applied": "The `wait` that was heeded, which may be less than was asked for.",
+                "Vary": "`Prefer`.",
             },
         ),
         304: Answer(text="The job is as it was."),
@@ -44,30 +76,44 @@ if TYPE_CHECKING:
     errors=FINDING,
 )
 async def read_job(request: web.Request) -> web.Response:
-    """Reads a job. Anybody who may read at all may read it: its guid is the capability."""
+    """Reads a job. Anybody who may read at all may read it: its guid is the capability.
+
+    With `Prefer: wait=N` the answer comes when there is news: at once when the job has ended or is not as
+    `If-None-Match` says, else as soon as it changes, and after N seconds in any case. 55 seconds are the most, unless
+    configured otherwise. When too many wait already, the answer comes at once, without `Preference-Applied`.
+    """
     context = request.app[CONTEXT]
-    job = await _find_job(request)
-    etag = job_etag(job)
-    is_known = any(known.value in {etag, "*"} for known in request.if_none_match or ())
-    if is_known:
+    job = await find_job(request)
+    wait_s = preferred_wait_s(request.headers.getall("Prefer", ()), longest_s=context.settings.job_wait_max_s)
+    is_news = job.state in TERMINAL_STATES or (bool(request.if_none_match) and not _is_known(request, job))
+    if wait_s is not None and not is_news:
+        with context.watch.seat() as has_seat:
+            if has_seat:
+                job = await context.watch.wait(request, job, timeout_s=wait_s) or await find_job(request)
+            else:
+                wait_s = None
+    if _is_known(request, job):
         response = web.Response(status=304)
     else:
         response = web.json_response(present_job(job, context.settings.external_url))
-    response.etag = ETag(etag)
+    response.etag = ETag(job_etag(job))
+    response.headers["Vary"] = "Prefer"
+    if wait_s is not None:
+        response.headers["Preference-Applied"] = f"wait={wait_s}"
     pause_s = retry_after_s(job)
     if pause_s is not None:
         response.headers["Retry-After"] = str(pause_s)
     return response
 
 
-@endpoint("POST", "/v3/jobs/{guid}/actions/cancel", "Cancel Job", headers=REPEATABLE, answers=ACCEPTED, errors=WRITING)
+@endpoint("POST", f"{PATH}/{{guid}}/actions/cancel", "Cancel Job", headers=REPEATABLE, answers=ACCEPTED, errors=WRITING)
 async def cancel_job(request: web.Request) -> web.Response:
     """Ends a job now, whatever its worker is doing, and has removed what it may have left at the service broker.
 
     The job is `FAILED` from then on. One that has ended, or whose operation can no longer be undone, is refused.
     """
     context = request.app[CONTEXT]
-    job = await _find_job(request)
+    job = await find_job(request)
     instance = await find_instance(request, job.service_instance_guid)
     check_may_write(instance)
     key = await read_key(request)
@@ -77,7 +123,7 @@ async def cancel_job(request: web.Request) -> web.Response:
         raise UnprocessableEntityError("A clean-up cannot be cancelled.")
     seizure = await context.jobs.seize(job.guid, owner=f"api, for {request[CALLER].user_guid}")
     if seizure is None:
-        job = await _find_job(request)
+        job = await find_job(request)
         if job.state in TERMINAL_STATES:
             raise UnprocessableEntityError("The job has ended already.")
         raise UnprocessableEntityError("The service broker may have begun, and it cannot stop or undo this operation.")
@@ -88,7 +134,12 @@ async def cancel_job(request: web.Request) -> web.Response:
     return answer_accepted(request, job.guid)
 
 
-async def _find_job(request: web.Request) -> Job:
+def _is_known(request: web.Request, job: Job) -> bool:
+    """Whether the client has the job as it is."""
+    return any(known.value in {job_etag(job), "*"} for known in request.if_none_match or ())
+
+
+async def find_job(request: web.Request) -> Job:
     """The job that the path names. Raises ResourceNotFoundError."""
     try:
         job = await request.app[CONTEXT].jobs.find(UUID(request.match_info["guid"]))

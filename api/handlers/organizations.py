@@ -33,6 +33,6 @@ async def list_organizations(request: web.Request, query: OrganizationsQuery) ->
     answers={200: Answer(text="The organization.", body=OrganizationJson)},
     errors=FINDING,
 )
-async def get_organization(request: web.Request) -> web.Response:
+async def read_organization(request: web.Request) -> web.Response:
     """Reads an organization."""
     return await answer_one(request, "Organization", Organization, present_organization)

@@ -33,6 +33,6 @@ async def list_roles(request: web.Request, query: RolesQuery) -> web.Response:
     answers={200: Answer(text="The role.", body=RoleJson)},
     errors=FINDING,
 )
-async def get_role(request: web.Request) -> web.Response:
+async def read_role(request: web.Request) -> web.Response:
     """Reads a role."""
     return await answer_one(request, "Role", Role, present_role)

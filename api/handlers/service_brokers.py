@@ -33,6 +33,6 @@ async def list_service_brokers(request: web.Request, query: ServiceBrokersQuery)
     answers={200: Answer(text="The service broker.", body=ServiceBrokerJson)},
     errors=FINDING,
 )
-async def get_service_broker(request: web.Request) -> web.Response:
+async def read_service_broker(request: web.Request) -> web.Response:
     """Reads a service broker."""
     return await answer_one(request, "Service broker", ServiceBroker, present_service_broker)

@@ -46,7 +46,7 @@ async def list_service_instances(request: web.Request, query: ServiceInstancesQu
     answers={200: Answer(text="The service instance.", body=ServiceInstanceJson)},
     errors=FINDING,
 )
-async def get_service_instance(request: web.Request) -> web.Response:
+async def read_service_instance(request: web.Request) -> web.Response:
     """Reads a service instance."""
     return await answer_one(request, "Service instance", ServiceInstance, present_service_instance)
 
@@ -59,7 +59,7 @@ async def get_service_instance(request: web.Request) -> web.Response:
     errors=FINDING,
     scopes=frozenset({PERMISSIONS_SCOPE}),
 )
-async def get_permissions(request: web.Request) -> web.Response:
+async def read_permissions(request: web.Request) -> web.Response:
     """Tells what the caller may do to a service instance.
 
     The scope `cloud_controller_service_permissions.read` alone is enough, and opens nothing else.

@@ -33,6 +33,6 @@ async def list_service_offerings(request: web.Request, query: ServiceOfferingsQu
     answers={200: Answer(text="The service offering.", body=ServiceOfferingJson)},
     errors=FINDING,
 )
-async def get_service_offering(request: web.Request) -> web.Response:
+async def read_service_offering(request: web.Request) -> web.Response:
     """Reads a service offering. `broker_catalog.backup` says whether it has backups, and why not."""
     return await answer_one(request, "Service offering", ServiceOffering, present_service_offering)

@@ -33,6 +33,6 @@ async def list_service_plans(request: web.Request, query: ServicePlansQuery) -> 
     answers={200: Answer(text="The service plan.", body=ServicePlanJson)},
     errors=FINDING,
 )
-async def get_service_plan(request: web.Request) -> web.Response:
+async def read_service_plan(request: web.Request) -> web.Response:
     """Reads a service plan. `broker_catalog.backup` says whether it has backups, and why not."""
     return await answer_one(request, "Service plan", ServicePlan, present_service_plan)

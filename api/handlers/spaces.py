@@ -33,6 +33,6 @@ async def list_spaces(request: web.Request, query: SpacesQuery) -> web.Response:
     answers={200: Answer(text="The space.", body=SpaceJson)},
     errors=FINDING,
 )
-async def get_space(request: web.Request) -> web.Response:
+async def read_space(request: web.Request) -> web.Response:
     """Reads a space."""
     return await answer_one(request, "Space", Space, present_space)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from api.payloads.directory import NamedResourcesQuery
-from api.payloads.pages import Values, in_words
+from api.payloads.pages import Values, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+Type = Literal["managed", "user-provided"]
 
 
 class ServiceInstancesQuery(NamedResourcesQuery):
     """Which service instances to list."""
 
     type: Annotated[
-        Literal["managed", "user-provided"] | SkipJsonSchema[None],
-        in_words("Type must be one of 'managed', 'user-provided'"),
+        Type | SkipJsonSchema[None],
+        BeforeValidator(one_of("Type", Type)),
         Field(description="Only those that a service broker manages, or only the others."),
     ] = None
     service_plan_guids: Annotated[Values, Field(description="Only those of one of these plans.")] = ()

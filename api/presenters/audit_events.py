@@ -10,7 +10,7 @@ from api.presenters.common import LinkJson, Timestamp, present_timestamp
 from api.presenters.pages import PaginationJson
 
 if TYPE_CHECKING:
-    from shared.records import AuditEvent
+    from shared.lists import AuditEvent
 
 
 class ActorJson(TypedDict):

@@ -73,17 +73,21 @@ class InfoJson(TypedDict):
     links: dict[str, LinkJson]
 
 
-def present_root(external_url: str) -> RootJson:
+def present_root(external_url: str, *, login_url: str | None, uaa_url: str | None) -> RootJson:
     """The links of `GET /`. Those that Safekeep has nothing for are null, as in Cloud Foundry."""
     return {
         "links": {
             "self": {"href": external_url},
             "cloud_controller_v2": None,
             "cloud_controller_v3": {"href": f"{external_url}/v3", "meta": {"version": CF_API_VERSION}},
-            "login": None,
-            "uaa": None,
+            "login": _link(login_url),
+            "uaa": _link(uaa_url),
         }
     }
+
+
+def _link(url: str | None) -> LinkJson | None:
+    return None if url is None else {"href": url}
 
 
 def present_v3(external_url: str) -> V3Json:

@@ -10,12 +10,14 @@ from typing_extensions import TypedDict
 
 from api.presenters.common import LinkJson, Timestamp, present_timestamp
 from api.presenters.errors import ErrorJson
+from api.presenters.pages import PaginationJson
 from shared.states import PUBLIC_STATES, Operation, PublicState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
+    from shared.lists import JobVersion
     from shared.records import Job
 
 RETRY_AFTER_MAX_S = 60
@@ -50,6 +52,13 @@ class JobJson(TypedDict):
     links: JobLinksJson
 
 
+class JobListJson(TypedDict):
+    """A page of jobs, each as it is read by itself."""
+
+    pagination: PaginationJson
+    resources: list[JobJson]
+
+
 def job_url(external_url: str, guid: UUID) -> str:
     """Where a job is read; what `Location` says."""
     return f"{external_url}/v3/jobs/{guid}"
@@ -77,7 +86,7 @@ def present_job(job: Job, external_url: str) -> JobJson:
     }
 
 
-def job_etag(job: Job) -> str:
+def job_etag(job: Job | JobVersion) -> str:
     """A value that changes exactly when the job's JSON does."""
     parts = [str(job.version)]
     if not job.instance_exists:

@@ -12,7 +12,7 @@ from aiohttp import web
 from api.app import create_app
 from api.server import Runner
 from shared.observability.logging import configure_logging, get_logger
-from shared.security.tokens import DevelopmentTokens
+from shared.security.verifier import create_verifier
 from worker.celery_app import CeleryHints
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _log = get_logger(__name__)
 def run_api(settings: Settings) -> None:
     """Serve the API until SIGTERM or SIGINT. Raises SettingsError, before it listens."""
     configure_logging(settings, "api")
-    app = create_app(settings, DevelopmentTokens(settings), CeleryHints(settings))
+    app = create_app(settings, create_verifier(settings), CeleryHints(settings))
     with suppress(asyncio.CancelledError):
         asyncio.run(_serve(app, settings))
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from shared.directory.resources import AnyResource, Page
+    from shared.directory.resources import AnyResource
+    from shared.lists import Page
     from shared.records import Instance
     from shared.security.tokens import Caller
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 from shared.directory.resources import (
     AnyResource,
     Organization,
-    Page,
     Resource,
     Role,
     ServiceBroker,
@@ -19,6 +18,7 @@ from shared.directory.resources import (
     ServicePlan,
     Space,
 )
+from shared.lists import Page
 from shared.store.sql import load
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ Accepting operations needs more of an instance, and less often: that is `Instanc
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -95,11 +95,3 @@ class ServiceInstance(Resource):
 
 
 AnyResource = TypeVar("AnyResource", bound=Resource)
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[AnyResource]):
-    """Some of the resources that a caller may see, and how many there are in all."""
-
-    resources: tuple[AnyResource, ...]
-    total: int

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from shared.records import AuditEvent, Page
+from shared.lists import AuditEvent, Page
 from shared.store.sql import load
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from shared.records import AuditEventFilter
+    from shared.lists import AuditEventFilter
     from shared.security.tokens import Caller
     from shared.store.database import Database
 
@@ -29,7 +29,7 @@ class AuditEvents:
         parameters = asdict(wanted) | _who(caller)
         total = await self._database.fetch(_SQL["count"], parameters)
         rows = await self._database.fetch(_SQL["list_newest" if wanted.is_newest_first else "list_oldest"], parameters)
-        return Page(total[0]["n"], tuple(AuditEvent(**row) for row in rows))
+        return Page(tuple(AuditEvent(**row) for row in rows), total[0]["n"])
 
     async def find(self, guid: UUID, caller: Caller) -> AuditEvent | None:
         """The event, or None when there is none that the caller may see."""

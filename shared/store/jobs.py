@@ -14,7 +14,6 @@ from shared.records import (
     Claim,
     CleanUp,
     Deletion,
-    Job,
     KnownRequest,
     Refusal,
     RestorePoint,
@@ -22,6 +21,7 @@ from shared.records import (
 )
 from shared.states import CLEAN_UP_OF, JobState, Operation, next_state
 from shared.store.idempotency_keys import LIFETIME_S
+from shared.store.job_lists import to_job
 from shared.store.sql import load
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from psycopg.rows import DictRow
 
-    from shared.records import JobRequest, Json, Step
+    from shared.records import Job, JobRequest, Json, Step
     from shared.settings import Settings
     from shared.store.database import Database
 
@@ -108,18 +108,7 @@ class Jobs:
     async def find(self, guid: UUID) -> Job | None:
         """The job, or None."""
         rows = await self._database.fetch(_SQL["find"], {"guid": guid})
-        if not rows:
-            return None
-        row = rows[0]
-        return Job(
-            **{
-                **row,
-                "operation": Operation(row["operation"]),
-                "state": JobState(row["state"]),
-                "errors": tuple(row["errors"]),
-                "warnings": tuple(row["warnings"]),
-            }
-        )
+        return to_job(rows[0]) if rows else None
 
     async def hint_due(
         self, *, crowded: Mapping[UUID, Collection[str]] | None = None, limit: int | None = None

@@ -32,7 +32,7 @@ SHORT = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def start_stack(postgres_url: str, queue_url: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """Starts stacks on the servers of the test run."""
 

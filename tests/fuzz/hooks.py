@@ -23,9 +23,10 @@ BACKUPS: Final = os.environ["FUZZ_BACKUPS"].split(",")
 def map_case(_context: schemathesis.HookContext, case: Case[Any]) -> Case[Any]:
     """Let half of the valid restores that name a backup name one that there is; dictionaries do not reach bodies."""
     is_valid = case.meta is not None and case.meta.generation.mode is schemathesis.GenerationMode.POSITIVE
-    if is_valid and isinstance(case.body, dict) and isinstance(case.body.get("backup_id"), str):
-        number = zlib.crc32(case.body["backup_id"].encode(errors="replace"))
-        if number % 2:
+    if is_valid and isinstance(case.body, dict):
+        backup_id = case.body.get("backup_id")
+        number = zlib.crc32(repr(backup_id).encode())
+        if isinstance(backup_id, str) and number % 2:
             case.body["backup_id"] = BACKUPS[number % len(BACKUPS)]
             case.path_parameters["service_instance_guid"] = RICH
     return case

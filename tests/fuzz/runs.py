@@ -82,6 +82,7 @@ def _configuration(system: System, budget: Budget, token: str) -> dict[str, Any]
         "hooks": "tests.fuzz.hooks",
         # They judge how easily data is generated, which says nothing of the API.
         "suppress-health-check": ["all"],
+        "cache": {"enabled": False},
         "continue-on-failure": True,
         "request-timeout": 20.0,
         "headers": {"Authorization": token},

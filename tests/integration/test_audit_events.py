@@ -175,7 +175,7 @@ async def test_it_filters_and_orders(scene: Scene, query: str, numbers: list[int
     [
         ("?created_ats[gt]=yesterday", "times must be as 2026-11-24T12:00:00Z"),
         ("?created_ats[gt]=2026-13-01T00:00:00Z", "times must be as"),
-        ("?order_by=type", "Order by can only be: 'created_at'"),
+        ("?order_by=type", "Order by can only be: 'created_at', '-created_at'"),
         ("?types=", "printable values of 1 to 255 characters"),
         ("?types=a%00", "printable values"),
         ("?per_page=0", "Per page must be between 1 and 5000"),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BACKUPS = "/v3/service_instances/i-1/backups"
 RESTORE = "/v3/service_instances/i-1/actions/restore"
+ONE_BACKUP = f"{BACKUPS}/00000000-0000-4000-8000-000000000001"
 CALLER = "caller-guid"
 
 # What is answered: status, and of an error its code and text.
@@ -143,7 +144,7 @@ async def test_item_14_it_names_deletion_before_suspension_and_the_organization_
         assert await answer_of(response) == expected
 
 
-async def test_item_14_it_asks_for_the_same_rights_to_restore_and_to_cancel(
+async def test_item_14_it_asks_for_the_same_rights_to_restore_to_delete_and_to_cancel(
     client: Client, settings: Settings, url: str
 ) -> None:
     seed(settings)
@@ -151,12 +152,25 @@ async def test_item_14_it_asks_for_the_same_rights_to_restore_and_to_cancel(
     accepted = await client.post(BACKUPS, headers=bearer(settings))
     cancel = accepted.headers["Location"].removeprefix("https://safekeep.example") + "/actions/cancel"
     rows(url, "update organizations set status = 'suspended'")
-    for path in (RESTORE, cancel):
+    for method, path in (("POST", RESTORE), ("DELETE", ONE_BACKUP), ("POST", cancel)):
         for user, expected in ((CALLER, "no"), ("stranger", "none"), (DEVELOPER, "org-off")):
             headers = bearer(settings, user, scopes=scopes)
-            response = await client.post(path, headers=headers, json={"backup_id": "x"})
+            response = await client.request(method, path, headers=headers, json={"backup_id": "x"})
             assert await answer_of(response) == MEANING[expected]
     assert (await client.post(cancel, headers=bearer(settings, is_admin=True))).status == 202
+
+
+async def test_item_14_it_shows_no_single_backup_of_what_is_only_shared_either(
+    client: Client, settings: Settings, url: str
+) -> None:
+    seed(settings)
+    another_place(url)
+    scopes = become("space_developer", url, organization="other-org", space="other-space")
+    rows(url, "insert into service_instance_shares values ('i-1', 'other-space')")
+    headers = bearer(settings, CALLER, scopes=scopes)
+    for method in ("GET", "DELETE"):
+        assert await answer_of(await client.request(method, ONE_BACKUP, headers=headers)) == MEANING["no"]
+    assert (await client.get("/v3/service_instances/i-1", headers=headers)).status == 200
 
 
 @pytest.mark.parametrize(

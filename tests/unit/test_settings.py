@@ -43,6 +43,10 @@ def test_it_shows_no_secret_when_printed() -> None:
         ("SAFEKEEP_LEASE_S", "40", "SAFEKEEP_LEASE_S must be more than twice SAFEKEEP_BROKER_TIMEOUT_S"),
         ("SAFEKEEP_LEASE_S", "-1", "SAFEKEEP_LEASE_S: "),
         ("SAFEKEEP_ENVIRONMENT", "staging", "SAFEKEEP_ENVIRONMENT: "),
+        ("SAFEKEEP_UAA_URL", "uaa.example", "SAFEKEEP_UAA_URL: must be an absolute http:// or https://"),
+        ("SAFEKEEP_UAA_URL", "https://u:s3cret@uaa.example", "SAFEKEEP_UAA_URL: must hold no user and password"),
+        ("SAFEKEEP_LOGIN_URL", "ftp://login.example", "SAFEKEEP_LOGIN_URL: must be an absolute http:// or https://"),
+        ("SAFEKEEP_TOKEN_SECRETS", "s3cret", "SAFEKEEP_TOKEN_SECRETS needs SAFEKEEP_TOKEN_ISSUER"),
     ],
 )
 def test_it_names_what_is_wrong(monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str) -> None:
@@ -63,4 +67,8 @@ def test_it_names_everything_that_is_wrong_at_once(monkeypatch: pytest.MonkeyPat
 
 def test_it_takes_several_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAFEKEEP_SECRET_KEYS", "one, two,")
-    assert [key.get_secret_value() for key in load_settings().secret_keys] == ["one", "two"]
+    monkeypatch.setenv("SAFEKEEP_TOKEN_SECRETS", "three,four ,")
+    monkeypatch.setenv("SAFEKEEP_TOKEN_ISSUER", "https://uaa.example")
+    settings = load_settings()
+    assert [key.get_secret_value() for key in settings.secret_keys] == ["one", "two"]
+    assert [key.get_secret_value() for key in settings.token_secrets] == ["three", "four"]

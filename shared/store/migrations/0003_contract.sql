@@ -89,6 +89,24 @@ create unique index jobs_one_open_deletion on jobs (resource_guid)
 -- For lists, newest first; of everything, and of some instances.
 create index jobs_newest on jobs (created_at, guid);
 create index jobs_of_instance on jobs (service_instance_guid, created_at, guid);
+-- What is looked for among many backups that succeeded, and is rare.
+create index jobs_failed on jobs (created_at, guid) where state in ('failed', 'cancelled');
+create index jobs_by_operation on jobs (operation, created_at, guid) where operation <> 'service_instance.create_backup';
+
+-- Jobs as their pollers see them: with the job that cleans up after them, whether their instance exists, and whether
+-- their broker is left alone at present. Whatever shows a job reads it from here.
+create view public_jobs as
+select j.guid, j.operation, j.state, j.service_instance_guid, j.broker_guid, j.can_undo, j.version, j.errors, j.warnings,
+       j.created_at, j.updated_at, b.name as broker_name,
+       case when j.completed_at is null then j.broker_description end as broker_description,
+       extract(epoch from j.due_at - now())::float8 as due_in_s,
+       case when j.completed_at is null and j.lease_until is null and s.retry_at > now() and not s.is_probing
+            then s.retry_at end as broker_retry_at,
+       (select c.guid from jobs c where c.parent_guid = j.guid order by c.created_at limit 1) as clean_up_guid,
+       exists (select from service_instances i where i.guid = j.service_instance_guid) as instance_exists
+from jobs j
+join brokers b on b.guid = j.broker_guid
+left join broker_states s on s.broker_guid = j.broker_guid;
 
 -- A backup that somebody asked to delete is neither listed nor restored from then on.
 alter table backups
@@ -130,7 +148,7 @@ create index audit_events_of_space on audit_events (space_guid, created_at, guid
 -- Those that a user may see: who works in a space or audits it, and who audits its organization. A null means any.
 create function find_audit_events(
     reader_guid text, reader_sees_everything boolean, types text[], target_guids text[], space_guids text[],
-    organization_guids text[], after timestamptz, since timestamptz, before timestamptz, until timestamptz
+    organization_guids text[], since timestamptz, before timestamptz
 ) returns setof audit_events language sql stable as $$
     select *
     from audit_events e
@@ -143,11 +161,8 @@ create function find_audit_events(
       and (target_guids is null or e.target_guid = any(target_guids))
       and (space_guids is null or e.space_guid = any(space_guids))
       and (organization_guids is null or e.organization_guid = any(organization_guids))
-      -- What clients see are whole seconds.
-      and (after is null or e.created_at >= after + interval '1 second')
       and (since is null or e.created_at >= since)
       and (before is null or e.created_at < before)
-      and (until is null or e.created_at < until + interval '1 second')
 $$;
 
 -- Who took a step, where that is not the one who asked for the job: who cancelled it.

@@ -4,13 +4,13 @@
 -- How many events a page is one of.
 select count(*) as n
 from find_audit_events(%(user_guid)s, %(sees_everything)s, %(types)s, %(target_guids)s, %(space_guids)s,
-                       %(organization_guids)s, %(after)s, %(since)s, %(before)s, %(until)s);
+                       %(organization_guids)s, %(since)s, %(before)s);
 
 -- name: list_oldest
 -- A page of events, the oldest first.
 select *
 from find_audit_events(%(user_guid)s, %(sees_everything)s, %(types)s, %(target_guids)s, %(space_guids)s,
-                       %(organization_guids)s, %(after)s, %(since)s, %(before)s, %(until)s)
+                       %(organization_guids)s, %(since)s, %(before)s)
 order by created_at, guid
 limit %(limit)s offset %(offset)s;
 
@@ -18,14 +18,14 @@ limit %(limit)s offset %(offset)s;
 -- A page of events, the newest first.
 select *
 from find_audit_events(%(user_guid)s, %(sees_everything)s, %(types)s, %(target_guids)s, %(space_guids)s,
-                       %(organization_guids)s, %(after)s, %(since)s, %(before)s, %(until)s)
+                       %(organization_guids)s, %(since)s, %(before)s)
 order by created_at desc, guid desc
 limit %(limit)s offset %(offset)s;
 
 -- name: find
 -- One event that the user may see.
 select *
-from find_audit_events(%(user_guid)s, %(sees_everything)s, null, null, null, null, null, null, null, null)
+from find_audit_events(%(user_guid)s, %(sees_everything)s, null, null, null, null, null, null)
 where guid = %(guid)s;
 
 -- name: prune

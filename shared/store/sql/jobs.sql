@@ -119,19 +119,8 @@ from backup b
 left join accepted a on true;
 
 -- name: find
--- One job as its pollers see it, with its clean-up if there is one, and whether its broker is left alone at present.
-select j.guid, j.operation, j.state, j.service_instance_guid, j.broker_guid, j.can_undo, j.version, j.errors, j.warnings,
-       j.created_at, j.updated_at, b.name as broker_name,
-       case when j.completed_at is null then j.broker_description end as broker_description,
-       extract(epoch from j.due_at - now())::float8 as due_in_s,
-       case when j.completed_at is null and j.lease_until is null and s.retry_at > now() and not s.is_probing
-            then s.retry_at end as broker_retry_at,
-       (select c.guid from jobs c where c.parent_guid = j.guid order by c.created_at limit 1) as clean_up_guid,
-       exists (select from service_instances i where i.guid = j.service_instance_guid) as instance_exists
-from jobs j
-join brokers b on b.guid = j.broker_guid
-left join broker_states s on s.broker_guid = j.broker_guid
-where j.guid = %(guid)s;
+-- One job as its pollers see it.
+select * from public_jobs where guid = %(guid)s;
 
 -- name: find_due
 -- Due jobs that nobody is on and that were not hinted lately: of each broker that may be called the first by priority

@@ -1,0 +1,114 @@
+"""UAA's tokens: verified with its RSA keys, or with configured HMAC secrets, and held to its issuer.
+
+Which of the two is decided by settings alone. Keys are fetched when they are needed, kept, and fetched again when they
+are old or when a signature fits none of them; see `kept.py` for how seldom.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Self
+
+from shared.errors import InvalidAuthTokenError, SettingsError
+from shared.security.jose import (
+    HMAC_ALGORITHMS,
+    RSA_ALGORITHMS,
+    SECRET_LENGTH_MIN,
+    check_form,
+    is_secret,
+    open_token,
+    read_claims,
+)
+from shared.security.kept import Fixed, Kept
+from shared.security.tokens import caller_of
+from shared.security.uaa_client import UaaClient
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from shared.security.jose import Key
+    from shared.security.kept import Source
+    from shared.security.tokens import Caller
+    from shared.settings import Settings
+
+
+class UaaTokens:
+    """Verifies UAA's tokens by `settings`, which name a UAA, or secrets and an issuer. Raises SettingsError if not."""
+
+    def __init__(self, settings: Settings) -> None:
+        secrets = [secret.get_secret_value() for secret in settings.token_secrets]
+        client = UaaClient(settings.uaa_url, settings.uaa_timeout_s) if settings.uaa_url else None
+        self._client = client
+        self._algorithms = HMAC_ALGORITHMS if secrets else RSA_ALGORITHMS
+        self._audience = settings.token_audience
+        self._stack = AsyncExitStack()
+        self._keys = self._keys_from(secrets, settings)
+        self._issuer = self._issuer_from(settings)
+
+    async def __aenter__(self) -> Self:
+        if self._client is not None:
+            await self._stack.enter_async_context(self._client)
+        for source in (self._keys, self._issuer):
+            if isinstance(source, Kept):
+                self._stack.push_async_callback(source.close)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def verify(self, token: str) -> Caller:
+        """The caller that `token` speaks for, by the rules of Cloud Foundry's tokens.
+
+        Raises InvalidAuthTokenError whatever is wrong with it; UaaUnavailableError or UaaRateLimitedError when UAA
+        could not be asked for its keys or issuer, and none are kept from earlier.
+        """
+        check_form(token, self._algorithms)
+        claims = read_claims(await self._open(token))
+        caller = caller_of(claims, self._audience)
+        await self._check_issuer(claims.get("iss"))
+        return caller
+
+    async def _open(self, token: str) -> bytes:
+        """The payload of a token that some key has signed, which may be one that UAA began to use just now."""
+        keys = await self._keys.current()
+        payload = open_token(token, keys.value, self._algorithms)
+        if payload is None:
+            newer = await self._keys.newer_than(keys)
+            if newer is not None and newer.value != keys.value:
+                payload = open_token(token, newer.value, self._algorithms)
+        if payload is None:
+            raise InvalidAuthTokenError
+        return payload
+
+    async def _check_issuer(self, issuer: object) -> None:
+        """Raise InvalidAuthTokenError unless `issuer` is UAA's, which may have been given another one meanwhile."""
+        known = await self._issuer.current()
+        if issuer == known.value:
+            return
+        newer = await self._issuer.newer_than(known)
+        if newer is None or issuer != newer.value:
+            raise InvalidAuthTokenError
+
+    def _keys_from(self, secrets: Sequence[str], settings: Settings) -> Source[Sequence[Key]]:
+        for number, secret in enumerate(secrets, start=1):
+            if not is_secret(secret):
+                raise SettingsError(
+                    f"SAFEKEEP_TOKEN_SECRETS: secret {number} is shorter than {SECRET_LENGTH_MIN} characters, "
+                    "or an asymmetric key"
+                )
+        if secrets:
+            return Fixed(tuple(secrets))
+        if self._client is None:
+            raise SettingsError("SAFEKEEP_UAA_URL: is not set, and neither is SAFEKEEP_TOKEN_SECRETS")
+        return Kept(self._client.fetch_keys, age_max_s=settings.uaa_keys_age_s, pause_s=settings.uaa_pause_s)
+
+    def _issuer_from(self, settings: Settings) -> Source[str]:
+        if settings.token_issuer is not None:
+            return Fixed(settings.token_issuer)
+        if self._client is None:
+            raise SettingsError("SAFEKEEP_TOKEN_ISSUER: must be set, since there is no SAFEKEEP_UAA_URL to ask")
+        return Kept(self._client.fetch_issuer, age_max_s=math.inf, pause_s=settings.uaa_pause_s)
