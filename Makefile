@@ -1,6 +1,6 @@
 # For developers. Users need only ./run and ./test.
 .DEFAULT_GOAL := help
-.PHONY: help check format test chaos hung-queue lock memory wheel clean
+.PHONY: help check format test chaos fuzz hung-queue lock memory wheel clean
 
 python := .venv/bin/python
 
@@ -25,6 +25,10 @@ test: ## Run all tests (the same as ./test)
 chaos: .venv/installed ## Break a stack while it works, and prove that nothing is lost; JOBS=200 SEED=7 WORKERS=3 JSON=file
 	$(python) -m tests.chaos $(if $(JOBS),--jobs $(JOBS)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(JSON),--json $(JSON))
+
+fuzz: .venv/installed ## Send a running API all that its document allows and more; EXAMPLES=200 SECONDS=600 SEED=7
+	$(python) -m tests.fuzz $(if $(EXAMPLES),--examples $(EXAMPLES)) $(if $(SECONDS),--seconds $(SECONDS)) \
+	  $(if $(SEED),--seed $(SEED))
 
 lock: .venv/installed ## Write the lock files anew from pyproject.toml; UPGRADE=1 takes newer versions
 	sh deploy/lock.sh

@@ -127,11 +127,7 @@ def _parameters(endpoint: Endpoint) -> Iterator[Json]:
         yield {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
     if endpoint.query is not None:
         for name, schema in endpoint.query.model_json_schema(by_alias=True).get("properties", {}).items():
-            fields = {
-                key: value
-                for key, value in schema.items()
-                if key not in {"title", "description"} and value is not None  # no default
-            }
+            fields = _without_null({key: value for key, value in schema.items() if key not in {"title", "description"}})
             yield {
                 "name": name,
                 "in": "query",
@@ -142,6 +138,15 @@ def _parameters(endpoint: Endpoint) -> Iterator[Json]:
     for header in endpoint.headers:
         fields = {"type": "string"} | ({"pattern": header.pattern} if header.pattern else {})
         yield {"name": header.name, "in": "header", "required": False, "description": header.text, "schema": fields}
+
+
+def _without_null(schema: Json) -> Json:
+    """The schema of a parameter that may be left out, which is not to say that it may be null."""
+    found = {key: value for key, value in schema.items() if key != "anyOf" and (key, value) != ("default", None)}
+    kinds: list[Json] = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) == 1:
+        return found | kinds[0]
+    return found | ({"anyOf": kinds} if kinds else {})
 
 
 def _responses(endpoint: Endpoint, schemas: _Schemas) -> Json:

@@ -262,10 +262,10 @@ async def _as_told(
 
 
 class ApiServer(TestServer):
-    """The API's application behind its own HTTP edge, on a free port of loopback."""
+    """The API's application behind its own HTTP edge, on loopback; on a free port unless told."""
 
-    def __init__(self, app: web.Application, settings: Settings) -> None:
-        super().__init__(app)
+    def __init__(self, app: web.Application, settings: Settings, *, port: int | None = None) -> None:
+        super().__init__(app, port=port)
         self.settings = settings
 
     async def _make_runner(self, **options: Any) -> Runner:

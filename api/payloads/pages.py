@@ -13,7 +13,10 @@ from api.payloads.query import Between, Query, quoted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+#: Years of four digits, and no leap seconds: what both our calendar and the database know.
+_MOMENT: Final = r"^[1-9]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ$"
+# The database takes no NUL in a text, and nothing of ours has control characters.
+_VALUE: Final = r"^[^\x00-\x1f\x7f,]+$"
 VALUE_LENGTH_MAX: Final = 255
 
 
@@ -34,15 +37,15 @@ def split(value: object) -> object:
     if not isinstance(value, str):
         return value
     parts = value.split(",")
-    # The database takes no NUL in a text, and nothing of ours has control characters.
-    if not all(part and len(part) <= VALUE_LENGTH_MAX and part.isprintable() for part in parts):
+    if not all(len(part) <= VALUE_LENGTH_MAX and re.fullmatch(_VALUE, part) for part in parts):
         raise ValueError("lists must be of printable values of 1 to 255 characters, separated by commas")
     return tuple(parts)
 
 
 #: Any of these values; separated by commas.
 Values = Annotated[
-    tuple[Annotated[str, Field(min_length=1, max_length=VALUE_LENGTH_MAX, pattern=r"^[^\x00-\x1f,]*$")], ...],
+    tuple[Annotated[str, Field(min_length=1, max_length=VALUE_LENGTH_MAX, pattern=_VALUE)], ...],
+    Field(min_length=1),
     BeforeValidator(split),
 ]
 
@@ -51,7 +54,7 @@ def _read_moment(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        if _MOMENT.fullmatch(value):
+        if re.fullmatch(_MOMENT, value, re.ASCII):
             return datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     except ValueError:
         pass  # of the right form, and no day or hour that there is
@@ -61,7 +64,7 @@ def _read_moment(value: object) -> object:
 #: A moment, in the form that answers have, or none.
 OptionalMoment = Annotated[
     Annotated[datetime, BeforeValidator(_read_moment)] | None,
-    WithJsonSchema({"type": "string", "format": "date-time", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"}),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": _MOMENT}),
 ]
 
 #: Answers leave fractions of a second out, and filters mean what answers show.

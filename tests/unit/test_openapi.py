@@ -95,3 +95,13 @@ def test_it_keeps_what_broadcom_publishes(method: str, path: str, published: str
     if method == "POST":
         assert "content" not in operation["responses"]["202"]
         assert "Location" in operation["responses"]["202"]["headers"]
+
+
+def test_it_says_of_every_list_in_a_query_that_commas_separate_it() -> None:
+    parameters = [
+        each for operation in OPERATIONS.values() for each in operation["parameters"] if each["in"] == "query"
+    ]
+    lists = [each for each in parameters if "array" in str(each["schema"])]
+    assert lists
+    assert all((each["style"], each["explode"]) == ("form", False) for each in lists)
+    assert not [each for each in parameters if "null" in str(each["schema"])]
