@@ -50,7 +50,7 @@ def end_job(settings: Settings, state: str = "succeeded", errors: str = "[]") ->
 # ---------------------------------------------------------------- accepting
 
 
-async def test_it_accepts_a_backup_without_a_body_and_says_where_the_job_is(
+async def test_item_01_it_accepts_a_backup_without_a_body_and_says_where_the_job_is(
     client: Client, settings: Settings, hints: HintLog
 ) -> None:
     seed(settings)
@@ -187,7 +187,7 @@ async def test_it_answers_503_without_a_database(client: Client, settings: Setti
         "%27%3B drop table jobs--",
     ],
 )
-async def test_it_knows_no_instance_of_any_other_name(client: Client, settings: Settings, guid: str) -> None:
+async def test_item_10_it_knows_no_instance_of_any_other_name(client: Client, settings: Settings, guid: str) -> None:
     seed(settings)
     for method, path in (("POST", "backups"), ("GET", "backups"), ("POST", "actions/restore")):
         response = await client.request(
@@ -202,7 +202,7 @@ async def test_it_knows_no_instance_of_any_other_name(client: Client, settings: 
 
 
 @pytest.mark.parametrize("guid", ["x", "%00", "%E2%98%83", str(uuid.uuid4()), "x" * 6_000])
-async def test_it_knows_no_job_of_any_other_guid(client: Client, settings: Settings, guid: str) -> None:
+async def test_item_10_it_knows_no_job_of_any_other_guid(client: Client, settings: Settings, guid: str) -> None:
     response = await client.get(f"/v3/jobs/{guid}", headers=bearer(settings))
     assert response.status == 404
     assert (await error_of(response))["detail"] == "Job not found"
@@ -247,7 +247,7 @@ async def test_it_lets_every_reader_with_the_guid_read_a_job(client: Client, set
         ("GET", "/v3/service_instances/i-1/backups/"),
     ],
 )
-async def test_it_knows_no_other_routes_and_needs_no_token_to_say_so(client: Client, method: str, path: str) -> None:
+async def test_item_10_it_knows_no_other_routes_and_says_so_to_anybody(client: Client, method: str, path: str) -> None:
     response = await client.request(method, path)
     assert response.status == 404
     assert await error_of(response) == {"code": 10000, "title": "CF-NotFound", "detail": "Unknown request"}
@@ -271,7 +271,7 @@ async def test_it_knows_no_other_routes_and_needs_no_token_to_say_so(client: Cli
         ("page=2", "Unknown query parameter(s): 'page'. Valid parameters are: 'limit'"),
     ],
 )
-async def test_it_refuses_other_limits(client: Client, settings: Settings, query: str, words: str) -> None:
+async def test_item_08_it_refuses_other_limits(client: Client, settings: Settings, query: str, words: str) -> None:
     seed(settings)
     response = await client.get(f"{BACKUPS}?{query}", headers=bearer(settings))
     assert response.status == 400
@@ -279,7 +279,7 @@ async def test_it_refuses_other_limits(client: Client, settings: Settings, query
     assert (error["code"], error["detail"]) == (10005, f"The query parameter is invalid: {words}")
 
 
-async def test_it_lists_backups_newest_first(client: Client, settings: Settings) -> None:
+async def test_item_08_it_lists_backups_newest_first(client: Client, settings: Settings) -> None:
     seed(settings)
     for _ in range(3):
         assert (await client.post(BACKUPS, headers=bearer(settings))).status == 202
@@ -370,7 +370,7 @@ async def test_it_restores_from_another_instance(client: Client, settings: Setti
         (b'{"backup_id": "' + b"x" * 70_000 + b'"}', 413, 1004, "too large"),
     ],
 )
-async def test_it_says_what_is_wrong_with_a_restore(
+async def test_item_09_it_says_what_is_wrong_with_a_restore(
     client: Client, settings: Settings, body: bytes, status: int, code: int, words: str
 ) -> None:
     seed(settings)
@@ -401,7 +401,7 @@ async def test_it_tells_clients_where_everything_is(client: Client) -> None:
     ("sent", "kept"),
     [("abc-1_2", "abc-1_2::"), ("a b\tc$%", "abc::"), ("$$$", ""), ("x" * 400, "x" * 255 + "::")],
 )
-async def test_it_gives_every_request_an_id_by_cloud_foundrys_rule(client: Client, sent: str, kept: str) -> None:
+async def test_item_11_it_gives_every_request_an_id_by_a_known_rule(client: Client, sent: str, kept: str) -> None:
     for path in ("/healthz", "/v3/nothing", "/v3/jobs/x"):
         response = await client.get(path, headers={"X-Vcap-Request-Id": sent})
         assert re.fullmatch(re.escape(kept) + r"[0-9a-f-]{36}", response.headers["X-VCAP-Request-ID"])

@@ -119,7 +119,7 @@ async def test_it_drives_a_backup_to_its_end(story: Story, engine_of: Callable[.
     assert (read.method, read.path) == ("GET", base)
 
 
-async def test_it_sends_the_headers_that_a_brokers_log_needs(story: Story, engine_of: Callable[..., Any]) -> None:
+async def test_item_11_it_sends_the_headers_that_a_broker_needs(story: Story, engine_of: Callable[..., Any]) -> None:
     request = await story.accept()
     async with engine_of(story.settings):
         await story.end()

@@ -156,7 +156,7 @@ async def test_it_knows_every_path_by_one_spelling_only(target: Target) -> None:
 # ---------------------------------------------------------------- operations
 
 
-async def test_it_has_no_other_methods_and_needs_no_token_to_say_so(target: Target) -> None:
+async def test_item_10_it_has_no_other_methods_and_needs_no_token_to_say_so(target: Target) -> None:
     """item_10: Cloud Foundry knows no 405."""
     known: dict[str, set[str]] = {}
     for operation in ENDPOINTS:
@@ -240,7 +240,7 @@ WITH_PARAMETERS = [operation for operation in ENDPOINTS if "{" in operation.path
 
 
 @pytest.mark.parametrize("operation", WITH_PARAMETERS, ids=lambda each: each.operation_id)
-async def test_it_knows_nothing_by_such_a_guid(target: Target, operation: Endpoint) -> None:
+async def test_item_10_it_knows_nothing_by_such_a_guid(target: Target, operation: Endpoint) -> None:
     """item_10: in every place for a guid, while the others hold one that there is."""
     table = []
     for name in re.findall(r"{\w+}", operation.path):
@@ -425,7 +425,7 @@ async def test_it_ignores_bodies_that_say_that_they_are_something_else(target: T
 # ---------------------------------------------------------------- links
 
 
-async def test_it_says_where_things_are_whatever_host_it_is_called_by(target: Target) -> None:
+async def test_item_01_it_says_where_things_are_whatever_host_it_is_called_by(target: Target) -> None:
     """item_01: 202 with a zero-length body, and a Location made of the settings alone."""
     hosts = ["evil.example", "evil.example:99", "", "a b/c?d#e@", "[::1]", "safekeep.example.evil", "\udcff"]
     forwarded = ("X-Forwarded-Host: evil.example", "X-Forwarded-Proto: ftp", "Forwarded: host=evil.example")

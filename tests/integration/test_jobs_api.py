@@ -372,7 +372,7 @@ async def test_it_shows_each_job_as_it_is_read_by_itself_and_asks_the_database_t
 # ---------------------------------------------------------------- what holds for every job
 
 
-async def test_item_02_a_job_is_there_at_once_on_another_api_process(settings: Settings) -> None:
+async def test_item_02_it_shows_a_job_at_once_on_another_api_process(settings: Settings) -> None:
     instances = [f"i-{number}" for number in range(25)]
     seed(settings, instances=instances)
     apps = [create_app(settings, DevelopmentTokens(settings), HintLog()) for _ in range(2)]
@@ -402,7 +402,7 @@ def check_shape(job: dict[str, Any]) -> None:
     assert job["updated_at"] >= job["created_at"]
 
 
-async def test_item_03_every_job_has_exactly_the_eight_keys(
+async def test_item_03_it_shows_every_job_with_exactly_eight_keys(
     client: Client, admin: dict[str, str], four: dict[str, str]
 ) -> None:
     for guid in four.values():
@@ -411,7 +411,7 @@ async def test_item_03_every_job_has_exactly_the_eight_keys(
         check_shape(job)
 
 
-async def test_item_05_a_failed_job_has_its_errors_at_every_instant(
+async def test_item_05_it_shows_no_failed_job_without_errors_at_any_instant(
     client: Client, settings: Settings, admin: dict[str, str]
 ) -> None:
     instances = [f"i-{number}" for number in range(30)]
@@ -446,7 +446,7 @@ async def test_item_05_a_failed_job_has_its_errors_at_every_instant(
     assert seen["other"]
 
 
-async def test_item_06_a_complete_job_has_no_errors_and_links_its_instance_while_that_exists(
+async def test_item_06_it_shows_a_complete_job_without_errors_and_with_its_instance(
     client: Client, settings: Settings, url: str, admin: dict[str, str], four: dict[str, str]
 ) -> None:
     path = f"/v3/jobs/{four['first']}"
@@ -459,7 +459,7 @@ async def test_item_06_a_complete_job_has_no_errors_and_links_its_instance_while
 
 
 @pytest.mark.parametrize("scopes", [["cloud_controller.read"], ["cloud_controller.global_auditor"]])
-async def test_item_16_any_reader_reads_a_job_and_no_job_holds_a_secret(
+async def test_item_16_it_shows_a_job_to_any_reader_and_no_secret_in_it(
     client: Client, settings: Settings, url: str, scopes: Sequence[str]
 ) -> None:
     broker_guid = seed(settings, broker_url="https://broker.internal.example").broker_guid
@@ -490,7 +490,7 @@ async def test_item_16_any_reader_reads_a_job_and_no_job_holds_a_secret(
 
 
 @pytest.mark.parametrize("path", ["/v3/jobs/{}", "/v3/jobs/{}/events"])
-async def test_item_16_an_unknown_job_is_not_found_and_reading_needs_the_scope(
+async def test_item_16_it_finds_no_unknown_job_and_wants_the_scope_to_read(
     client: Client, settings: Settings, path: str
 ) -> None:
     for guid in (uuid.uuid4(), "not-a-uuid", "%00", "ü", "x" * 5000):

@@ -203,7 +203,7 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(240)
-def test_it_keeps_its_rules_in_any_order_of_events(make_settings: Callable[..., Settings]) -> None:
+def test_item_04_it_keeps_its_rules_in_any_order_of_events(make_settings: Callable[..., Settings]) -> None:
     Machine.configuration = make_settings()
     Machine.broker_guid = seed(Machine.configuration, instances=INSTANCES).broker_guid
     run_state_machine_as_test(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,11 +15,13 @@ from api.payloads.query import NoQuery
 from api.routes import ENDPOINTS
 from shared.security.tokens import DevelopmentTokens
 from shared.settings import Settings
+from shared.states import Operation
 
 if TYPE_CHECKING:
     from api.endpoint import Endpoint
     from shared.records import Hint
 
+ROOT = Path(__file__).parents[2]
 DOCUMENT = build_document(ENDPOINTS, external_url="https://safekeep.example", version="1.2.3")
 OPERATIONS = {
     (method.upper(), path): operation for path, item in DOCUMENT["paths"].items() for method, operation in item.items()
@@ -105,3 +109,39 @@ def test_it_says_of_every_list_in_a_query_that_commas_separate_it() -> None:
     assert lists
     assert all((each["style"], each["explode"]) == ("form", False) for each in lists)
     assert not [each for each in parameters if "null" in str(each["schema"])]
+
+
+def sections(page: str) -> dict[str, str]:
+    """The texts of a page of ours by their headings."""
+    _, *parts = re.split(r"^## (.+)$", (ROOT / "docs" / page).read_text(), flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def test_item_39_it_says_what_is_published_what_follows_and_what_is_ours() -> None:
+    told = sections("known-differences.md")
+    published, ours = told["Published by Broadcom, and kept to the letter"], told["Our own choices"]
+    for request in (
+        "POST /v3/service_instances/{guid}/backups",
+        "GET /v3/service_instances/{guid}/backups?limit=",
+        "POST /v3/service_instances/{guid}/actions/restore",
+        "GET /v3/jobs/{guid}",
+    ):
+        assert f"`{request}`" in published
+    for operation in Operation:
+        assert f"`{operation}`" in ours
+    for choice in (
+        "broker-api.md",
+        "how an offering says that it supports backups",
+        "blocks other backups and restores",
+    ):
+        assert choice in ours
+    everything = "".join(told.values())
+    nouns = {path.split("/")[2] for _, path in OPERATIONS if path.startswith("/v3/")} - {"info"}
+    assert {noun for noun in nouns if noun not in everything} == set()
+    assert "docs/known-differences.md" in (ROOT / "README.md").read_text()
+
+
+def test_it_tests_every_promise_and_promises_what_it_tests() -> None:
+    promised = re.findall(r"^\| (\d\d) \|", (ROOT / "docs" / "promises.md").read_text(), re.MULTILINE)
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert set(re.findall(r"def test_item_(\d\d)_it_", tests)) == set(promised)
