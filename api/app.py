@@ -22,6 +22,7 @@ from api.payloads.body import BODY_BYTES_MAX
 from api.presenters.discovery import own_version
 from api.rate_limits import RateLimits
 from api.routes import ENDPOINTS
+from api.server import name_server
 from shared.coalescer import Coalescer
 from shared.directory.reading import TablesReading
 from shared.directory.tables import TablesDirectory
@@ -44,7 +45,7 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
     """The API's application. `sender` takes the hints of new jobs to the queue."""
     middlewares = [request_id, errors, framing, authentication, rate_limit, scopes]
     app = web.Application(middlewares=middlewares, client_max_size=BODY_BYTES_MAX)
-    app.on_response_prepare.extend([put_request_id, name_caller, show_window])
+    app.on_response_prepare.extend([put_request_id, name_server, name_caller, show_window])
     app.add_routes([operation.route() for operation in ENDPOINTS])
     document = build_document(ENDPOINTS, external_url=settings.external_url, version=own_version())
     app[DOCUMENT] = json.dumps(document).encode()

@@ -23,6 +23,9 @@ _PATH_PARAMETER: Final = re.compile(r"{(\w+)}")
 #: On every answer, whatever it says.
 _REQUEST_ID: Final = REQUEST_ID_HEADER
 
+#: What can be a guid at all. Those of service instances may be others than UUIDs.
+_GUID: Final = {"type": "string", "minLength": 1, "maxLength": 255}
+
 _DESCRIPTION: Final = """\
 Backups of service instances, by the conventions of Cloud Foundry's v3 API. Creating and listing backups, restoring and
 reading jobs are as Broadcom publishes them; what else follows Cloud Foundry, and what is our own choice, is told in
@@ -124,7 +127,7 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> Json:
 
 def _parameters(endpoint: Endpoint) -> Iterator[Json]:
     for name in _PATH_PARAMETER.findall(endpoint.path):
-        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        yield {"name": name, "in": "path", "required": True, "schema": _GUID}
     if endpoint.query is not None:
         for name, schema in endpoint.query.model_json_schema(by_alias=True).get("properties", {}).items():
             fields = _without_null({key: value for key, value in schema.items() if key not in {"title", "description"}})
@@ -168,6 +171,8 @@ def _answer(answer: Answer, schemas: _Schemas) -> Json:
     response: Json = {"description": answer.text, "headers": _with_request_id(headers)}
     if answer.body is not None:
         response["content"] = {answer.media_type: {"schema": schemas.of(answer.body)}}
+    elif answer.media_type != "application/json":
+        response["content"] = {answer.media_type: {}}
     return response
 
 

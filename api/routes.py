@@ -29,6 +29,8 @@ ENDPOINTS: Final = (
     health.healthz,
     health.readyz,
     openapi.document,
+    openapi.page,
+    openapi.file,
     jobs.list_jobs,
     jobs.read_job,
     job_events.watch_job,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 
+NAME: Final = "Safekeep"
 KEEPALIVE_S: Final = 75.0
 #: After an answer, how long and how much of a body that nobody has read is still taken in and thrown away, so that the
 #: client comes to read the answer; then the connection is closed.
@@ -128,8 +129,7 @@ class _Connection(web.RequestHandler):
         else:
             _log.error("an error below the middlewares", exc_info=exc)
             error = UnknownError()
-        response = present(error)
-        response.headers[REQUEST_ID_HEADER] = new_request_id(request.headers)
+        response = _complete(request, present(error))
         response.force_close()
         return response
 
@@ -163,6 +163,18 @@ class _TooSlowError(http_exceptions.HttpProcessingError):
     """A request's head did not arrive in time."""
 
 
+async def name_server(_request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Say in an answer that is about to begin who we are, and not, as aiohttp would, what we are made of."""
+    response.headers["Server"] = NAME
+
+
+def _complete(request: web.BaseRequest, response: web.Response) -> web.Response:
+    """An answer for which the application sends no signals, with what those put on every other one."""
+    response.headers[REQUEST_ID_HEADER] = new_request_id(request.headers)
+    response.headers["Server"] = NAME
+    return response
+
+
 def _reason(error: http_exceptions.HttpProcessingError) -> str:
     """What is wrong, in words of ours."""
     return next((words for kind, words in _REASONS if isinstance(error, kind)), "it is not a valid HTTP request")
@@ -185,8 +197,6 @@ def _answering(
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         if request.headers.get("Expect", "100-continue").lower() in {"100-continue", ""}:
             return await handler(request)
-        response = present(BadRequestError("of expectations, only 100-continue is known"))
-        response.headers[REQUEST_ID_HEADER] = new_request_id(request.headers)
-        return response
+        return _complete(request, present(BadRequestError("of expectations, only 100-continue is known")))
 
     return handle

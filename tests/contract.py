@@ -98,6 +98,8 @@ def error_faults(body: Any, status: int) -> Iterator[str]:
 def _faults(answer: Answered) -> Iterator[str]:
     if not REQUEST_ID.fullmatch(answer.headers.get("X-VCAP-Request-ID", "")):
         yield "no X-VCAP-Request-ID of ours"
+    if answer.headers.get("Server") != "Safekeep":
+        yield f"it says what it is made of: {answer.headers.get('Server')}"
     is_error = answer.status >= 400
     content_type = answer.headers.get("Content-Type", "").partition(";")[0]
     operation = operation_of(answer.method, answer.path)
@@ -129,7 +131,7 @@ def _document_faults(answer: Answered, documented: dict[str, Any], content_type:
         if answer.body and answer.status in {202, 204, 304}:
             yield f"a body that is not documented: {answer.body[:200]!r}"
         return
-    if content_type not in media:
+    if content_type not in media and "*/*" not in media:
         yield f"{content_type} is not among the documented {sorted(media)}"
         return
     if content_type != "application/json" or answer.method == "HEAD" or answer.body is None:

@@ -39,7 +39,6 @@ HEADERS: Final = {
     answers={
         200: Answer(
             text="Events, until the job has ended. A line that begins with a colon only shows that the stream lives.",
-            body=str,
             media_type="text/event-stream",
         ),
         204: Answer(text="The job has ended, and the client has seen how: it need not connect again."),

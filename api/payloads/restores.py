@@ -16,7 +16,10 @@ ShortText = Annotated[str, StringConstraints(min_length=1, max_length=255, patte
 class RestorePayload(BaseModel):
     """What to restore. At least one of the first three fields must be given: a restore overwrites data."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"backup_id": "6a3f1c1e-0d0b-4c57-9d6e-1f0a3c1b2d4e"}]},
+    )
 
     backup_id: ShortText | None = Field(None, description="a backup's id, as listed")
     target_timestamp: datetime | None = Field(None, description="the moment to go back to, with its offset from UTC")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import zlib
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import schemathesis
+from hypothesis import strategies
 from multidict import CIMultiDict
 
 from tests.contract import Answered, faults
@@ -17,6 +19,13 @@ if TYPE_CHECKING:
 
 RICH: Final = os.environ["FUZZ_RICH"]
 BACKUPS: Final = os.environ["FUZZ_BACKUPS"].split(",")
+
+
+_FIRST: Final = datetime(1000, 1, 1)  # noqa: DTZ001 - strategies take naive ends
+# Most filters take times in one form, which would hardly ever be found by chance among those of RFC 3339.
+_whole = strategies.datetimes(_FIRST).map(lambda moment: f"{moment:%Y-%m-%dT%H:%M:%SZ}")
+_odd = strategies.datetimes(timezones=strategies.timezones()).map(datetime.isoformat)
+schemathesis.openapi.format("date-time", _whole | _whole | _whole | _odd)
 
 
 @schemathesis.hook

@@ -114,6 +114,10 @@ def _operations(system: System) -> list[dict[str, Any]]:
                 bindings[name] = {"dictionary": dictionary, "probability": KNOWN}
         if bindings:
             found.append({"include-path": path, "parameters": bindings})
+    # A page may be too far, which page and per_page decide together; the document has words for it, and no schema.
+    reach = CHECKS["positive_data_acceptance"]["expected-statuses"]
+    checks = {"positive_data_acceptance": {"expected-statuses": [*reach, 400]}}
+    found.append({"include-path": "/v3/jobs", "include-method": "GET", "checks": checks})
     return found
 
 

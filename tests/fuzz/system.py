@@ -58,6 +58,7 @@ def fuzz_settings(**values: Any) -> dict[str, Any]:
     """Settings of a system that is about to be fuzzed, on a port of its own."""
     port = unused_port()
     own = {"listen_port": port, "external_url": f"http://127.0.0.1:{port}", "directory_staleness_s": 0.1}
+    own |= {"job_wait_max_s": 1, "job_watch_interval_s": 0.05, "job_stream_s": 1}
     return QUICK | own | values
 
 
