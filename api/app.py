@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import AsyncExitStack
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -34,7 +35,7 @@ from shared.store.job_lists import JobLists
 from shared.store.jobs import Jobs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from shared.hints import HintSender
     from shared.security.tokens import TokenVerifier
@@ -47,8 +48,8 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
     app = web.Application(middlewares=middlewares, client_max_size=BODY_BYTES_MAX)
     app.on_response_prepare.extend([put_request_id, name_server, name_caller, show_window])
     app.add_routes([operation.route() for operation in ENDPOINTS])
-    document = build_document(ENDPOINTS, external_url=settings.external_url, version=own_version())
-    app[DOCUMENT] = json.dumps(document).encode()
+    document: Callable[[], bytes] = cache(partial(_document, settings.external_url))
+    app[DOCUMENT] = document
 
     async def live(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
@@ -83,3 +84,7 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
     app.cleanup_ctx.append(live)
     app.on_shutdown.append(stop)
     return app
+
+
+def _document(external_url: str) -> bytes:
+    return json.dumps(build_document(ENDPOINTS, external_url=external_url, version=own_version())).encode()

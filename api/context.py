@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -47,6 +48,6 @@ class Context:
 
 
 CONTEXT: Final = web.AppKey("context", Context)
-DOCUMENT: Final = web.AppKey("document", bytes)  #: /openapi.json, made once
+DOCUMENT: Final = web.AppKey[Callable[[], bytes]]("document")  #: /openapi.json, made when it is first asked for
 CALLER: Final = web.RequestKey("caller", Caller)
 REQUEST_ID: Final = web.RequestKey("request_id", str)

@@ -47,7 +47,7 @@ _TAG: Final = {"ETag": "Changes when the file does."}
 )
 async def document(request: web.Request) -> web.Response:
     """This document."""
-    return web.Response(body=request.app[DOCUMENT], content_type="application/json")
+    return web.Response(body=request.app[DOCUMENT](), content_type="application/json")
 
 
 @endpoint(
