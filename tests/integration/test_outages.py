@@ -74,16 +74,27 @@ def url(settings: Settings) -> str:
 
 @contextmanager
 def frozen(url: str) -> Iterator[None]:
-    """Stop every process that serves the database, as a hung disk or an overloaded host would."""
-    stopped = [row["pid"] for row in rows(url, "select pid from pg_stat_activity where application_name <> ''")]
-    assert stopped
-    for pid in stopped:
-        os.kill(pid, signal.SIGSTOP)
+    """Stop every process that serves the database, as a hung disk or an overloaded host would.
+
+    None of them in the middle of a write: its rows would stay locked, and nobody could go on until it does.
+    """
+    writing = "select 1 from pg_locks where pid = any(%s) and locktype = 'transactionid' and granted"
+    while True:
+        stopped = [row["pid"] for row in rows(url, "select pid from pg_stat_activity where application_name <> ''")]
+        assert stopped
+        send(signal.SIGSTOP, stopped)
+        if not rows(url, writing, stopped):
+            break
+        send(signal.SIGCONT, stopped)
     try:
         yield
     finally:
-        for pid in stopped:
-            os.kill(pid, signal.SIGCONT)
+        send(signal.SIGCONT, stopped)
+
+
+def send(number: signal.Signals, pids: list[int]) -> None:
+    for pid in pids:
+        os.kill(pid, number)
 
 
 # ---------------------------------------------------------------- the store
