@@ -13,8 +13,11 @@ from api.payloads.query import Between, Query, quoted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Years of four digits, and no leap seconds: what both our calendar and the database know.
-_MOMENT: Final = r"^[1-9]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ$"
+#: Years from 0001 on, and no leap seconds: what both our calendar and the database know.
+_MOMENT: Final = (
+    r"^(\d{3}[1-9]|\d{2}[1-9]0|\d[1-9]00|[1-9]000)-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+    r"T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ$"
+)
 # The database takes no NUL in a text, and nothing of ours has control characters.
 _VALUE: Final = r"^[^\x00-\x1f\x7f,]+$"
 VALUE_LENGTH_MAX: Final = 255

@@ -29,15 +29,18 @@ if TYPE_CHECKING:
 
     from shared.hints import HintSender
     from shared.records import Hint
+    from shared.security.tokens import TokenVerifier
     from shared.settings import Settings
 
 Client = TestClient[web.Request, web.Application]
 
 
-def client_of(settings: Settings, sender: HintSender) -> Client:
+def client_of(
+    settings: Settings, sender: HintSender, verifier: TokenVerifier | None = None, **options: Any
+) -> Client:  # Any: the client's own
     """Calls an API of these settings. Every answer is checked against the document, and one that breaks it fails."""
-    app = create_app(settings, DevelopmentTokens(settings), sender)
-    return TestClient(ApiServer(app, settings), middlewares=(check_answers,))
+    app = create_app(settings, verifier or DevelopmentTokens(settings), sender)
+    return TestClient(ApiServer(app, settings), middlewares=(check_answers,), **options)
 
 
 class HintLog:

@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
 
-from api.app import create_app
 from shared.cf_errors import CfError
 from shared.directory.roles import ACCESS_OF_ROLE
 from shared.records import JobError, Step
-from shared.security.tokens import DevelopmentTokens
 from shared.states import Event
 from shared.store.database import Database
 from shared.store.jobs import Jobs
-from tests.integration.conftest import HintLog
+from tests.integration.conftest import HintLog, client_of
 from tests.support import BROKER_PASSWORD, DEVELOPER, bearer, job_request, rows, seed
 
 if TYPE_CHECKING:
@@ -375,8 +372,7 @@ async def test_it_shows_each_job_as_it_is_read_by_itself_and_asks_the_database_t
 async def test_item_02_it_shows_a_job_at_once_on_another_api_process(settings: Settings) -> None:
     instances = [f"i-{number}" for number in range(25)]
     seed(settings, instances=instances)
-    apps = [create_app(settings, DevelopmentTokens(settings), HintLog()) for _ in range(2)]
-    async with TestClient(TestServer(apps[0])) as here, TestClient(TestServer(apps[1])) as there:
+    async with client_of(settings, HintLog()) as here, client_of(settings, HintLog()) as there:
 
         async def post_and_read(instance: str) -> int:
             accepted = await here.post(f"/v3/service_instances/{instance}/backups", headers=bearer(settings))

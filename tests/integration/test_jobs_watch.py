@@ -9,16 +9,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiohttp import ClientSession, TCPConnector, web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp import ClientSession, TCPConnector
 
-from api.app import create_app
 from api.context import CONTEXT
-from shared.security.tokens import DevelopmentTokens
 from shared.store.database import Database
 from shared.store.jobs import Jobs
 from shared.store.sql import load
-from tests.integration.conftest import HintLog
+from tests.integration.conftest import HintLog, client_of
 from tests.support import bearer, eventually, job_request, rows, seed
 
 if TYPE_CHECKING:
@@ -55,17 +52,9 @@ async def accepted(settings: Settings, instances: Sequence[str]) -> list[UUID]:
     return [request.guid for request in requests]
 
 
-class Server(TestServer):
-    """As the API is run: aiohttp's own cancels a handler when its client leaves, which no server does unasked."""
-
-    async def _make_runner(self, **options: Any) -> web.AppRunner:
-        return web.AppRunner(self.app, **options | {"handler_cancellation": False})
-
-
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[Client]:
-    app = create_app(settings, DevelopmentTokens(settings), HintLog())
-    async with TestClient(Server(app), connector=TCPConnector(limit=0)) as client:
+    async with client_of(settings, HintLog(), connector=TCPConnector(limit=0)) as client:
         client.session.headers.update(bearer(settings))
         yield client
 

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
-from aiohttp.test_utils import TestClient, TestServer
 
-from api.app import create_app
 from api.rate_limits import RateLimits, Window
 from deploy.local.valkey import ValkeyServer
 from shared.errors import SettingsError
 from shared.security.verifier import create_verifier
 from shared.settings import load_settings
-from tests.integration.conftest import HintLog
+from tests.integration.conftest import HintLog, client_of
 from tests.support import bearer, eventually, seed
 
 if TYPE_CHECKING:
@@ -61,7 +59,7 @@ def limited(make_settings: Callable[..., Settings], counting_url: str) -> Callab
 
 @asynccontextmanager
 async def api(settings: Settings) -> AsyncIterator[Client]:
-    async with TestClient(TestServer(create_app(settings, create_verifier(settings), HintLog()))) as client:
+    async with client_of(settings, HintLog(), create_verifier(settings)) as client:
         yield client
 
 

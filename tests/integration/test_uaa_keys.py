@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
 from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec_key
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from api.app import create_app
 from shared.errors import SettingsError
 from shared.security.tokens import DevelopmentTokens
 from shared.security.uaa import UaaTokens
 from shared.security.verifier import create_verifier
-from tests.integration.conftest import HintLog
+from tests.integration.conftest import HintLog, client_of
 from tests.support import eventually
 from tests.uaa import Uaa, answering, key_entry, public_pem, rsa_key
 
@@ -59,7 +57,7 @@ def api_of(make_settings: Callable[..., Settings], uaa: Uaa) -> ApiOf:
     async def start(**values: Any) -> AsyncIterator[Client]:
         defaults = {"uaa_url": uaa.url, "uaa_pause_s": AT_ONCE_S, "uaa_keys_age_s": NEVER_S}
         settings = make_settings(**(defaults | values))
-        async with TestClient(TestServer(create_app(settings, create_verifier(settings), HintLog()))) as client:
+        async with client_of(settings, HintLog(), create_verifier(settings)) as client:
             yield client
 
     return start

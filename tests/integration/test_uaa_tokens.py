@@ -10,16 +10,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import RSAAlgorithm
 
-from api.app import create_app
 from shared.errors import InvalidAuthTokenError
 from shared.security.verifier import create_verifier
-from tests.integration.conftest import HintLog
+from tests.integration.conftest import HintLog, client_of
 from tests.support import seed
 from tests.uaa import AUDIENCES, Uaa, key_entry, public_pem, rsa_key
 
@@ -48,7 +46,7 @@ def settings(make_settings: Callable[..., Settings], uaa: Uaa) -> Settings:
 
 @pytest.fixture
 async def client(settings: Settings) -> AsyncIterator[Client]:
-    async with TestClient(TestServer(create_app(settings, create_verifier(settings), HintLog()))) as client:
+    async with client_of(settings, HintLog(), create_verifier(settings)) as client:
         yield client
 
 
@@ -346,7 +344,7 @@ async def test_item_12_it_takes_only_tokens_of_its_secrets_where_there_are_some(
     make_settings: Callable[..., Settings], uaa: Uaa, make: Callable[[Uaa], str]
 ) -> None:
     settings = make_settings(token_secrets=",".join([*SECRETS, "short" * 7]), uaa_url=uaa.url)
-    async with TestClient(TestServer(create_app(settings, create_verifier(settings), HintLog()))) as client:
+    async with client_of(settings, HintLog(), create_verifier(settings)) as client:
         assert await code_of(await client.get(JOB, headers=bearer(make(uaa)))) == (401, 1000)
         good = with_secret(uaa, SECRETS[1].encode())
         assert await code_of(await client.get(JOB, headers=bearer(good))) == (404, 10010)
