@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
 #: Headers that decide something and that HTTP's own rules leave open; two more are looked at by those who read them.
-SINGLE: Final = ("X-Vcap-Request-Id", "X-Request-Id", "traceparent")
+SINGLE: Final = ("X-Vcap-Request-Id", "X-Request-Id")
 
 
 @web.middleware

@@ -19,8 +19,9 @@ from shared.records import JobRequest
 from shared.states import Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from uuid import UUID
+
+    from multidict import MultiMapping
 
     from shared.records import IdempotencyKey, Instance, Json, RestorePoint
     from shared.security.tokens import Caller
@@ -81,10 +82,16 @@ def check_managed(instance: Instance) -> None:
         )
 
 
-def read_traceparent(headers: Mapping[str, str]) -> str | None:
-    """The trace that the request belongs to (W3C Trace Context), which its job carries on; None without a valid one."""
-    given = headers.get("traceparent", "")
-    return given if _TRACEPARENT.fullmatch(given) else None
+def read_traceparent(headers: MultiMapping[str]) -> str | None:
+    """The trace that the request belongs to, which its job carries on; None unless there is exactly one valid header.
+
+    Whatever else is sent is ignored, as W3C Trace Context has it: a trace is no reason to refuse a request.
+    """
+    match headers.getall("traceparent", ()):
+        case [given] if _TRACEPARENT.fullmatch(given):
+            return str(given)
+        case _:
+            return None
 
 
 def to_job_request(
