@@ -73,6 +73,7 @@ def introduce(stack: Stack) -> None:
         f"Safekeep is up at {stack.api_url}\n"
         f"  service instance  {stack.identity.instance_name}  {stack.identity.instance_guid}\n"
         f"  its database      {stack.bind()}\n"
+        f"  what the API can  {stack.api_url}/docs\n"
         f"  logs and data     {stack.directory}\n\n"
         f"To paste:\n"
         f"  export TOKEN={stack.admin_token}\n"

@@ -44,6 +44,20 @@ async def test_it_backs_up_and_restores_a_real_database(user: User) -> None:
     assert sizes[0]["size_bytes"] > 1000
 
 
+async def test_it_deletes_a_backup_with_its_dump_and_keeps_the_others(user: User) -> None:
+    for _ in range(2):
+        await user.follow(await user.accepted())
+    gone, kept = await user.backups()
+    broker = user.stack.directory / "broker"
+    assert len(list(broker.rglob("*.dump"))) == 2
+    status, location = await user.delete(user.path(f"backups/{gone['id']}"))
+    assert status == 202
+    (job,) = await user.follow(location)
+    assert (job["state"], job["operation"]) == ("COMPLETE", "service_instance.delete_backup")
+    assert await user.backups() == [kept]
+    assert len(list(broker.rglob("*.dump"))) == 1
+
+
 async def test_it_makes_fifty_backups_of_fifty_instances(user: User) -> None:
     guids = [str(uuid.uuid4()) for _ in range(50)]
     try:

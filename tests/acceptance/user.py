@@ -34,6 +34,10 @@ class User:
         async with self._session.post(url, headers=self._headers, json=body) as response:
             return response.status, response.headers.get("Location", "")
 
+    async def delete(self, url: str) -> tuple[int, str]:
+        async with self._session.delete(url, headers=self._headers) as response:
+            return response.status, response.headers.get("Location", "")
+
     async def get(self, url: str) -> Any:
         async with self._session.get(url, headers=self._headers) as response:
             assert response.status == 200
