@@ -70,6 +70,13 @@ def database_url(postgres_url: str, template: str) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def database_of_module(postgres_url: str, template: str) -> Iterator[str]:
+    """A migrated database for tests of one file that only read, and so need none of their own."""
+    with scratch_database(postgres_url, template=template, prefix="safekeep_test") as url:
+        yield url
+
+
 @pytest.fixture
 def make_settings(request: pytest.FixtureRequest) -> Callable[..., Settings]:
     """Makes settings for the test's own database and queue prefix, with what else it wants."""

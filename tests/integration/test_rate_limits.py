@@ -39,6 +39,11 @@ WINDOW_S = 10_000_000  # so long that no test sees its end
 BOTH = {"rate_limit_per_user": 3, "rate_limit_per_address": 2, "rate_limit_window_s": WINDOW_S}
 
 
+@pytest.fixture
+def database_url(database_of_module: str) -> str:
+    return database_of_module
+
+
 @pytest.fixture(scope="module")
 def counting_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Redis even where the run's queue is none."""

@@ -44,6 +44,11 @@ AWAY = (502, 20004)
 
 
 @pytest.fixture
+def database_url(database_of_module: str) -> str:
+    return database_of_module
+
+
+@pytest.fixture
 async def uaa() -> AsyncIterator[Uaa]:
     async with Uaa() as uaa:
         yield uaa
