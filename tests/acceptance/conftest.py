@@ -15,6 +15,7 @@ from tests.acceptance.user import User
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
 
 #: Recovery is a matter of leases and hint intervals; short ones show it in seconds.
 SHORT = {
@@ -32,18 +33,23 @@ SHORT = {
 }
 
 
-@pytest.fixture(scope="session")
-def start_stack(postgres_url: str, queue_url: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
-    """Starts stacks on the servers of the test run."""
+@contextmanager
+def stack_on(postgres_url: str, queue_url: str, directory: Path, **settings: str) -> Iterator[Stack]:
+    """A stack of its own on these servers."""
+    os.environ[DATABASE_VARIABLE], os.environ[QUEUE_VARIABLE] = postgres_url, queue_url
+    try:
+        with Stack(directory, is_scratch=True, settings=SHORT | settings) as stack:
+            yield stack
+    finally:
+        del os.environ[DATABASE_VARIABLE], os.environ[QUEUE_VARIABLE]
 
-    @contextmanager
-    def start(**settings: str) -> Iterator[Stack]:
-        os.environ[DATABASE_VARIABLE], os.environ[QUEUE_VARIABLE] = postgres_url, queue_url
-        try:
-            with Stack(tmp_path_factory.mktemp("stack"), is_scratch=True, settings=SHORT | settings) as stack:
-                yield stack
-        finally:
-            del os.environ[DATABASE_VARIABLE], os.environ[QUEUE_VARIABLE]
+
+@pytest.fixture
+def start_stack(postgres_url: str, queue_url: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Starts stacks on the servers of the test run, or on those that a test has instead."""
+
+    def start(**settings: str) -> Any:
+        return stack_on(postgres_url, queue_url, tmp_path_factory.mktemp("stack"), **settings)
 
     return start
 

@@ -19,6 +19,7 @@ import pytest
 from cloudfoundry_client.client import CloudFoundryClient
 from cloudfoundry_client.errors import InvalidStatusCode
 
+from tests.acceptance.conftest import stack_on
 from tests.support import eventually, rows
 from tests.uaa import Account, Uaa, uaa_in_thread
 
@@ -39,9 +40,10 @@ def uaa() -> Iterator[Uaa]:
 
 
 @pytest.fixture(scope="module")
-def stack(start_stack: Callable[..., Any], uaa: Uaa) -> Iterator[Stack]:
+def stack(postgres_url: str, queue_url: str, tmp_path_factory: pytest.TempPathFactory, uaa: Uaa) -> Iterator[Stack]:
     """A stack whose API takes the UAA's tokens only, and where `USER` is the Space Developer."""
-    with start_stack(SAFEKEEP_UAA_URL=uaa.url, SAFEKEEP_UAA_PAUSE_S="0.1") as stack:
+    directory = tmp_path_factory.mktemp("stack")
+    with stack_on(postgres_url, queue_url, directory, SAFEKEEP_UAA_URL=uaa.url, SAFEKEEP_UAA_PAUSE_S="0.1") as stack:
         uaa.accounts[USER] = Account(stack.identity.developer_guid, PASSWORD)
         yield stack
 
