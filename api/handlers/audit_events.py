@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from uuid import UUID
+from typing import Final
 
 from aiohttp import web
 
 from api.context import CALLER, CONTEXT
 from api.endpoint import FINDING, Answer, endpoint
 from api.payloads.audit_events import AuditEventsQuery
+from api.payloads.path import read_guid
 from api.presenters.audit_events import AuditEventJson, AuditEventListJson, present_audit_event
 from api.presenters.pages import present_pagination
 from shared.errors import ResourceNotFoundError
 
-PATH = "/v3/audit_events"
+PATH: Final = "/v3/audit_events"
+NO_EVENT: Final = "Event not found"
 
 
 @endpoint(
@@ -53,10 +55,7 @@ async def list_audit_events(request: web.Request, query: AuditEventsQuery) -> we
 async def read_audit_event(request: web.Request) -> web.Response:
     """Reads one audit event, for those who see it in the list."""
     context = request.app[CONTEXT]
-    try:
-        event = await context.audit_events.find(UUID(request.match_info["guid"]), request[CALLER])
-    except ValueError:
-        event = None
+    event = await context.audit_events.find(read_guid(request, "guid", NO_EVENT), request[CALLER])
     if event is None:
-        raise ResourceNotFoundError("Event not found")
+        raise ResourceNotFoundError(NO_EVENT)
     return web.json_response(present_audit_event(event, context.settings.external_url))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
-from uuid import UUID
 
 from aiohttp import web
 
@@ -14,6 +13,7 @@ from api.handlers.service_instances import find_instance
 from api.payloads.backups import BackupsQuery
 from api.payloads.idempotency_key import read_key
 from api.payloads.operations import check_instance, check_managed, check_may_read_backups
+from api.payloads.path import read_guid
 from api.presenters.backups import BackupJson, ServiceInstanceBackupListJson, present_backup, present_backups
 from shared.cf_errors import CfError
 from shared.errors import OperationInProgressError, ResourceNotFoundError, UnprocessableEntityError
@@ -78,7 +78,7 @@ async def read_backup(request: web.Request) -> web.Response:
     instance = await _find_instance(request)
     check_may_read_backups(instance)
     check_managed(instance)
-    backup = await context.backups.find(_backup_guid(request), instance.guid)
+    backup = await context.backups.find(read_guid(request, "backup_id", NO_BACKUP), instance.guid)
     if backup is None:
         raise ResourceNotFoundError(NO_BACKUP)
     return web.json_response(present_backup(backup, context.settings.external_url))
@@ -100,7 +100,7 @@ async def delete_backup(request: web.Request) -> web.Response:
     """
     context = request.app[CONTEXT]
     instance = await _find_instance(request)
-    guid = _backup_guid(request)
+    guid = read_guid(request, "backup_id", NO_BACKUP)
     check_instance(instance, "backup.delete")
     job = make_job(request, Operation.DELETE_BACKUP, instance, resource_guid=guid)
     deletion = await context.jobs.accept_deletion(job)
@@ -117,14 +117,6 @@ def _refusal(deletion: Deletion, instance: Instance) -> ApiError:
     if deletion.state == "failed":
         return UnprocessableEntityError("The backup has failed; what it may have left is removed by a job of its own.")
     return ResourceNotFoundError(NO_BACKUP)
-
-
-def _backup_guid(request: web.Request) -> UUID:
-    """The backup that the path names. Raises ResourceNotFoundError for what is no guid of ours."""
-    try:
-        return UUID(request.match_info["backup_id"])
-    except ValueError:
-        raise ResourceNotFoundError(NO_BACKUP) from None
 
 
 async def _find_instance(request: web.Request) -> Instance:

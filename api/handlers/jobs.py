@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
-from uuid import UUID
 
 from aiohttp import ETag, web
 
@@ -14,6 +13,7 @@ from api.handlers.service_instances import find_instance
 from api.payloads.idempotency_key import read_key
 from api.payloads.jobs import COUNT_MAX, JobsQuery
 from api.payloads.operations import check_may_write
+from api.payloads.path import read_guid
 from api.payloads.prefer import preferred_wait_s
 from api.presenters.jobs import JobJson, JobListJson, job_etag, present_job, retry_after_s
 from api.presenters.pages import present_pagination
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 PATH: Final = "/v3/jobs"
+NO_JOB: Final = "Job not found"
 
 
 @endpoint("GET", PATH, "List Jobs", query=JobsQuery, answers={200: Answer(text="A page of jobs.", body=JobListJson)})
@@ -141,12 +142,9 @@ def _is_known(request: web.Request, job: Job) -> bool:
 
 async def find_job(request: web.Request) -> Job:
     """The job that the path names. Raises ResourceNotFoundError."""
-    try:
-        job = await request.app[CONTEXT].jobs.find(UUID(request.match_info["guid"]))
-    except ValueError:
-        job = None
+    job = await request.app[CONTEXT].jobs.find(read_guid(request, "guid", NO_JOB))
     if job is None:
-        raise ResourceNotFoundError("Job not found")
+        raise ResourceNotFoundError(NO_JOB)
     return job
 
 
