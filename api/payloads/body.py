@@ -38,8 +38,9 @@ async def receive(request: web.Request, *, timeout_s: float) -> None:
     Raises BadRequestError when it is too large, late, cut off, or not framed as its headers say.
     """
     try:
-        async with asyncio.timeout(timeout_s):
-            await request.read()
+        if request.body_exists:
+            async with asyncio.timeout(timeout_s):
+                await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise _too_large() from None
     except TimeoutError:

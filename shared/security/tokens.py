@@ -7,15 +7,17 @@ instance is decided by the directory's roles, not here.
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeGuard
 
 import jwt
 
 from shared.errors import InvalidAuthTokenError, SettingsError
 from shared.security.jose import SECRET_LENGTH_MIN, check_form, open_token, read_claims
+from shared.security.verified import VerifiedTokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,6 +52,8 @@ class Caller:
     user_guid: str
     user_name: str
     scopes: frozenset[str]
+    #: When the token ends, in seconds since 1970. Who somebody is does not depend on it.
+    expires_at_s: float = field(default=math.inf, compare=False)
 
     @property
     def is_admin(self) -> bool:
@@ -113,7 +117,7 @@ def caller_of(claims: Mapping[str, Any], audience: str) -> Caller:  # Any: whate
     ):
         raise InvalidAuthTokenError
     user_name = claims.get("user_name")
-    return Caller(user_guid, user_name if _is_name(user_name) else user_guid, frozenset(scopes))
+    return Caller(user_guid, user_name if _is_name(user_name) else user_guid, frozenset(scopes), expiry_s)
 
 
 def _strings(value: object) -> list[str]:
@@ -139,6 +143,7 @@ class DevelopmentTokens:
             raise SettingsError(f"SAFEKEEP_TOKEN_KEY: must be set, to at least {SECRET_LENGTH_MIN} characters")
         self._key = key
         self._audience = settings.token_audience
+        self._verified = VerifiedTokens()
 
     def sign(self, user_guid: str, user_name: str, scopes: Sequence[str], lifetime_s: int) -> str:
         """A token for the user with these scopes, valid for `lifetime_s` seconds, with the claims of one from UAA."""
@@ -168,6 +173,8 @@ class DevelopmentTokens:
 
     async def verify(self, token: str) -> Caller:
         """The caller that `token` speaks for. Raises InvalidAuthTokenError whatever is wrong with it."""
+        if known := self._verified.find(token):
+            return known
         check_form(token, [ALGORITHM])
         payload = open_token(token, [self._key], [ALGORITHM])
         if payload is None:
@@ -175,4 +182,6 @@ class DevelopmentTokens:
         claims = read_claims(payload)
         if claims.get("iss") != ISSUER:
             raise InvalidAuthTokenError
-        return caller_of(claims, self._audience)
+        caller = caller_of(claims, self._audience)
+        self._verified.keep(token, caller)
+        return caller

@@ -23,6 +23,7 @@ from shared.security.jose import (
 from shared.security.kept import Fixed, Kept
 from shared.security.tokens import caller_of
 from shared.security.uaa_client import UaaClient
+from shared.security.verified import VerifiedTokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +47,7 @@ class UaaTokens:
         self._stack = AsyncExitStack()
         self._keys = self._keys_from(secrets, settings)
         self._issuer = self._issuer_from(settings)
+        self._verified = VerifiedTokens()
 
     async def __aenter__(self) -> Self:
         if self._client is not None:
@@ -66,32 +68,47 @@ class UaaTokens:
         Raises InvalidAuthTokenError whatever is wrong with it; UaaUnavailableError or UaaRateLimitedError when UAA
         could not be asked for its keys or issuer, and none are kept from earlier.
         """
+        # Only what was verified is found, and UAA is not asked before a token has the form of one.
+        if self._verified.has(token):
+            keys, issuer = await self._keys.current(), await self._issuer.current()
+            if known := self._verified.find(token, keys.number, issuer.number):
+                return known
         check_form(token, self._algorithms)
-        claims = read_claims(await self._open(token))
+        payload, keys_number = await self._open(token)
+        claims = read_claims(payload)
         caller = caller_of(claims, self._audience)
-        await self._check_issuer(claims.get("iss"))
+        issuer_number = await self._check_issuer(claims.get("iss"))
+        self._verified.keep(token, caller, keys_number, issuer_number)
         return caller
 
-    async def _open(self, token: str) -> bytes:
-        """The payload of a token that some key has signed, which may be one that UAA began to use just now."""
+    async def _open(self, token: str) -> tuple[bytes, int]:
+        """The payload of a token that some key has signed, which may be one that UAA began to use just now.
+
+        And the number of the keys that it is among.
+        """
         keys = await self._keys.current()
         payload = open_token(token, keys.value, self._algorithms)
         if payload is None:
             newer = await self._keys.newer_than(keys)
             if newer is not None and newer.value != keys.value:
-                payload = open_token(token, newer.value, self._algorithms)
+                keys = newer
+                payload = open_token(token, keys.value, self._algorithms)
         if payload is None:
             raise InvalidAuthTokenError
-        return payload
+        return payload, keys.number
 
-    async def _check_issuer(self, issuer: object) -> None:
-        """Raise InvalidAuthTokenError unless `issuer` is UAA's, which may have been given another one meanwhile."""
+    async def _check_issuer(self, issuer: object) -> int:
+        """Raise InvalidAuthTokenError unless `issuer` is UAA's, which may have been given another one meanwhile.
+
+        The number of the issuer that it is.
+        """
         known = await self._issuer.current()
-        if issuer == known.value:
-            return
-        newer = await self._issuer.newer_than(known)
-        if newer is None or issuer != newer.value:
-            raise InvalidAuthTokenError
+        if issuer != known.value:
+            newer = await self._issuer.newer_than(known)
+            if newer is None or issuer != newer.value:
+                raise InvalidAuthTokenError
+            known = newer
+        return known.number
 
     def _keys_from(self, secrets: Sequence[str], settings: Settings) -> Source[Sequence[Key]]:
         for number, secret in enumerate(secrets, start=1):

@@ -1,27 +1,28 @@
 -- Statements on the directory's own tables.
 
--- name: find_instance
--- An instance with its plan, offering and broker, and the roles that a user has where it lives and where it is shared
--- to, those in the organization of such a space included.
-select i.guid, i.name, i.type, i.last_operation_type, i.last_operation_state,
+-- name: find_instances
+-- Instances with their plans, offerings and brokers, each for one user: the roles that they have where it lives and where
+-- it is shared to, those in the organization of such a space included. Asked for by pairs; one that is not there is
+-- missing from the answer.
+select a.user_guid, i.guid, i.name, i.type, i.last_operation_type, i.last_operation_state,
        s.guid as space_guid, s.name as space_name, s.status as space_status,
        o.guid as organization_guid, o.name as organization_name, o.status as organization_status,
        p.name as plan_name, p.catalog_id as plan_catalog_id, p.backup_features, p.maximum_polling_duration_s,
        f.name as offering_name, f.catalog_id as offering_catalog_id, f.guid as offering_guid, f.broker_guid,
        array(select r.type from roles r
-             where r.user_guid = %(user_guid)s
+             where r.user_guid = a.user_guid
                and (r.space_guid = s.guid or r.organization_guid = o.guid)) as own_roles,
        array(select r.type
              from service_instance_shares h
              join spaces t on t.guid = h.space_guid
              join roles r on r.space_guid = t.guid or r.organization_guid = t.organization_guid
-             where h.service_instance_guid = i.guid and r.user_guid = %(user_guid)s) as shared_roles
-from service_instances i
+             where h.service_instance_guid = i.guid and r.user_guid = a.user_guid) as shared_roles
+from unnest(%(guids)s::text[], %(user_guids)s::text[]) as a (guid, user_guid)
+join service_instances i on i.guid = a.guid
 join spaces s on s.guid = i.space_guid
 join organizations o on o.guid = s.organization_guid
 left join service_plans p on p.guid = i.plan_guid
-left join service_offerings f on f.guid = p.offering_guid
-where i.guid = %(guid)s;
+left join service_offerings f on f.guid = p.offering_guid;
 
 -- name: lock_directory
 -- One change of the directory at a time; freed with the transaction. The number means nothing, it only is ours.
