@@ -26,6 +26,9 @@ _log = get_logger(__name__)
 
 WAITING_MAX: Final = 1000
 CHECK_BUDGET_S: Final = 1.0
+#: Least pause between two hints. Sending one costs the process one to two milliseconds, and whoever holds its lock
+#: meanwhile; jobs that come in the pause share the next hint, and the first one never waits.
+PAUSE_S: Final = 0.02
 #: After a failure nothing is sent for this long: the dispatcher is at work, and the thread is not kept in time-outs.
 PAUSE_AFTER_FAILURE_S: Final = 2.0
 
@@ -74,16 +77,20 @@ class HintPump:
             await self._offered.wait()
             self._offered.clear()
             while self._waiting:
-                hint = self._next_hint()
-                try:
-                    await asyncio.get_running_loop().run_in_executor(self._thread, self._sender.send, hint)
-                except QueueLengthError:
-                    # Workers have enough to do; from here on the dispatcher sees to it that users take turns.
-                    self._waiting.clear()
-                except HintError as error:
-                    _log.warning("new jobs are left to the dispatcher", error=str(error))
-                    self._waiting.clear()
-                    await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
+                await asyncio.sleep(await self._send(self._next_hint()))
+
+    async def _send(self, hint: Hint) -> float:
+        """Send `hint`; for how many seconds no other may be sent."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._sender.send, hint)
+        except QueueLengthError:
+            # Workers have enough to do; from here on the dispatcher sees to it that users take turns.
+            self._waiting.clear()
+        except HintError as error:
+            _log.warning("new jobs are left to the dispatcher", error=str(error))
+            self._waiting.clear()
+            return PAUSE_AFTER_FAILURE_S
+        return PAUSE_S
 
     def _next_hint(self) -> Hint:
         """One hint for waiting jobs of the broker whose job has waited longest."""

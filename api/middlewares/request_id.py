@@ -6,10 +6,10 @@ import re
 import uuid
 from typing import TYPE_CHECKING, Final
 
-import structlog
 from aiohttp import web
 
 from api.context import REQUEST_ID
+from shared.observability.logging import logged_request_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +25,11 @@ REQUEST_ID_HEADER: Final = "X-VCAP-Request-ID"
 async def request_id(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request its id, for whoever handles it and for the log."""
     request[REQUEST_ID] = new_request_id(request.headers)
-    with structlog.contextvars.bound_contextvars(request_id=request[REQUEST_ID]):
+    before = logged_request_id.set(request[REQUEST_ID])
+    try:
         return await handler(request)
+    finally:
+        logged_request_id.reset(before)
 
 
 async def put_request_id(request: web.Request, response: web.StreamResponse) -> None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 if TYPE_CHECKING:
     from shared.settings import Settings
+
+
+#: The id of the request that is being handled, which stands in every line that is written meanwhile. A variable of our
+#: own, since structlog's hold any number of names, and setting one costs every request twenty times as much.
+logged_request_id: ContextVar[str | None] = ContextVar("logged_request_id", default=None)
 
 
 def configure_logging(settings: Settings, process: str) -> None:
@@ -21,8 +27,13 @@ def configure_logging(settings: Settings, process: str) -> None:
         event["process"] = process
         return event
 
+    def add_request_id(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        if (request_id := logged_request_id.get()) is not None:
+            event.setdefault("request_id", request_id)
+        return event
+
     before: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        add_request_id,
         add_process,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
