@@ -53,12 +53,20 @@ class TablesDirectory:
             return found[1]
         row = await self._questions.submit(_Question(guid, caller.user_guid))
         instance = None if row is None else _to_instance(row, caller)
-        if instance is not None:
-            if len(self._found) >= CACHE_ENTRIES_MAX:
-                self._found.clear()
-            # Told from when it was asked on, not answered.
+        if instance is not None and self._staleness_s > 0:
+            # It is as old as the question, not as the answer.
+            self._found.pop(key, None)
             self._found[key] = (now, instance)
+            self._forget(now - self._staleness_s)
         return instance
+
+    def _forget(self, before: float) -> None:
+        """Drop what is too old to be used, which stands first; and some that is not, when there is too much."""
+        while self._found:
+            key, (asked_at, _) = next(iter(self._found.items()))
+            if asked_at > before and len(self._found) <= CACHE_ENTRIES_MAX:
+                return
+            del self._found[key]
 
     async def _ask(self, questions: Sequence[_Question]) -> list[DictRow | None]:
         rows = await self._database.fetch(
