@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from shared.hints import HintSender
-    from shared.security.tokens import TokenVerifier
+    from shared.security.callers import TokenVerifier
     from shared.settings import Settings
 
 

@@ -12,7 +12,7 @@ from shared.store.sql import load
 if TYPE_CHECKING:
     from psycopg.rows import DictRow
 
-    from shared.security.tokens import Caller
+    from shared.security.callers import Caller
     from shared.store.database import Database
 
 _SQL = load("directory")
