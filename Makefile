@@ -1,6 +1,6 @@
 # For developers. Users need only ./run and ./test.
 .DEFAULT_GOAL := help
-.PHONY: help check format test chaos fuzz hung-queue lock memory wheel clean
+.PHONY: help check format test chaos fuzz hung-queue lock memory start-up wheel clean
 
 python := .venv/bin/python
 
@@ -38,6 +38,9 @@ hung-queue: .venv/installed ## Measure what a queue that hangs costs the callers
 
 memory: .venv/installed ## Measure a worker's memory over 100 000 steps
 	$(python) -m tests.bench.memory
+
+start-up: .venv/installed ## Measure how long starting takes: imports, API, worker, ./run
+	$(python) -m tests.bench.start
 
 wheel: .venv/installed ## Build the wheel into dist/
 	$(python) -m hatchling build -t wheel

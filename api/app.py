@@ -18,7 +18,6 @@ from api.middlewares.framing import framing
 from api.middlewares.rate_limit import rate_limit, show_window
 from api.middlewares.request_id import put_request_id, request_id
 from api.middlewares.scopes import scopes
-from api.openapi import build_document
 from api.payloads.body import BODY_BYTES_MAX
 from api.presenters.discovery import own_version
 from api.rate_limits import RateLimits
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from shared.hints import HintSender
-    from shared.security.tokens import TokenVerifier
+    from shared.security.callers import TokenVerifier
     from shared.settings import Settings
 
 
@@ -87,4 +86,7 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
 
 
 def _document(external_url: str) -> bytes:
+    # Imported here: only who asks for the document needs it.
+    from api.openapi import build_document  # noqa: PLC0415
+
     return json.dumps(build_document(ENDPOINTS, external_url=external_url, version=own_version())).encode()

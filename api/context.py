@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from shared.security.tokens import Caller
+from shared.security.callers import Caller
 
 if TYPE_CHECKING:
     from api.hints import HintPump
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shared.coalescer import Coalescer
     from shared.directory.directory import Directory, Reading
     from shared.records import Acceptance, JobRequest
-    from shared.security.tokens import TokenVerifier
+    from shared.security.callers import TokenVerifier
     from shared.settings import Settings
     from shared.store.audit_events import AuditEvents
     from shared.store.backups import Backups

@@ -13,17 +13,14 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, Self
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-
 from shared.coalescer import Coalescer
 from shared.observability.logging import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
+
+    from redis.asyncio import Redis
 
     from shared.settings import Settings
 
@@ -77,6 +74,11 @@ class RateLimits:
 
     async def __aenter__(self) -> Self:
         if self._is_on:
+            # Imported here: only an API that has limits needs it, and the others start sooner without.
+            from redis.asyncio import Redis  # noqa: PLC0415
+            from redis.asyncio.retry import Retry  # noqa: PLC0415
+            from redis.backoff import NoBackoff  # noqa: PLC0415
+
             self._redis = Redis.from_url(
                 self._url,
                 socket_timeout=PATIENCE_S,
@@ -111,6 +113,8 @@ class RateLimits:
         nothing = [None] * len(keys)
         if self._redis is None or time.monotonic() < self._rests_until_s:
             return nothing
+        from redis.exceptions import RedisError  # noqa: PLC0415 - as above
+
         try:
             async with asyncio.timeout(PATIENCE_S), self._redis.pipeline(transaction=True) as pipeline:
                 for key in keys:

@@ -13,9 +13,9 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.environment import PREFIX
 from shared.errors import SettingsError
 
-PREFIX = "SAFEKEEP_"
 Seconds = Annotated[float, Field(gt=0)]
 
 

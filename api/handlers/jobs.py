@@ -24,7 +24,7 @@ from shared.states import TERMINAL_STATES, Event
 
 if TYPE_CHECKING:
     from shared.records import Job
-    from shared.security.tokens import Caller
+    from shared.security.callers import Caller
     from shared.store.jobs import Seizure
 
 

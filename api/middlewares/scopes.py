@@ -14,7 +14,7 @@ from shared.errors import NotAuthenticatedError, NotAuthorizedError
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
-    from shared.security.tokens import Caller
+    from shared.security.callers import Caller
 
 READING_METHODS: Final = frozenset({"GET", "HEAD"})
 #: Scopes that open one operation and nothing else, by its path; all of them read.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from multidict import MultiMapping
 
     from shared.records import IdempotencyKey, Instance, Json, RestorePoint
-    from shared.security.tokens import Caller
+    from shared.security.callers import Caller
     from shared.settings import Settings
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Query(BaseModel):
     """The base of every operation's query. A field's alias, if it has one, is the parameter's name."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     @classmethod
     def parameter_names(cls) -> list[str]:

@@ -18,6 +18,7 @@ class RestorePayload(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
+        defer_build=True,
         json_schema_extra={"examples": [{"backup_id": "6a3f1c1e-0d0b-4c57-9d6e-1f0a3c1b2d4e"}]},
     )
 

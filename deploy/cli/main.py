@@ -10,13 +10,15 @@ import asyncio
 import os
 import sys
 from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID  # noqa: TC003 - as above
 
 import typer
 
 from shared.errors import SafekeepError, SettingsError
-from shared.settings import PREFIX, Settings, load_settings
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
 
 app = typer.Typer(
     name="safekeep",
@@ -56,7 +58,7 @@ def api() -> None:
     """Run the HTTP API."""
     from deploy.cli.api import run_api
 
-    run_api(load_settings())
+    run_api(_settings())
 
 
 @app.command()
@@ -64,7 +66,7 @@ def worker() -> None:
     """Run one worker process; start as many as the load needs, on as many computers."""
     from deploy.cli.worker import run_worker_process
 
-    raise typer.Exit(run_worker_process(load_settings()))
+    raise typer.Exit(run_worker_process(_settings()))
 
 
 @app.command()
@@ -72,7 +74,7 @@ def migrate() -> None:
     """Bring the database's schema to what this version needs. Safe to run twice, and by several at once."""
     from shared.store.migrate import migrate as apply_migrations
 
-    applied = apply_migrations(load_settings().database_url.get_secret_value())
+    applied = apply_migrations(_settings().database_url.get_secret_value())
     for migration in applied:
         print(f"applied {migration.version:04d}_{migration.name}")
     if not applied:
@@ -86,7 +88,7 @@ def apply(
     """Make the directory be what a YAML file says. Idempotent; all of it or nothing."""
     from deploy.cli.apply import apply_file
 
-    for line in asyncio.run(apply_file(load_settings(), file, os.environ)):
+    for line in asyncio.run(apply_file(_settings(), file, os.environ)):
         print(line)
 
 
@@ -132,7 +134,7 @@ def token(
     """Sign a token for trying things out. Refused outside SAFEKEEP_ENVIRONMENT=development."""
     from shared.security.tokens import ADMIN_SCOPES, USER_SCOPES, DevelopmentTokens
 
-    signer = DevelopmentTokens(load_settings())
+    signer = DevelopmentTokens(_settings())
     print(signer.sign(user, name or user, ADMIN_SCOPES if admin else USER_SCOPES, lifetime_s))
 
 
@@ -191,16 +193,26 @@ def chaos(  # noqa: PLR0917 - typer calls it by keywords
 @app.command()
 def settings() -> None:
     """Print the settings in force, secrets hidden, and what each one means."""
-    values = load_settings()
+    from shared.environment import PREFIX
+    from shared.settings import Settings
+
+    values = _settings()
     for name, field in Settings.model_fields.items():
         print(f"# {field.description}\n{PREFIX}{name.upper()}={_shown(getattr(values, name))}")
+
+
+def _settings() -> Settings:
+    """The settings of the environment. Raises SettingsError."""
+    from shared.settings import load_settings
+
+    return load_settings()
 
 
 def _settings_for(command: str) -> Settings:
     """The settings, after sending the log out of the way of what a command prints."""
     from shared.observability.logging import configure_logging
 
-    settings = load_settings()
+    settings = _settings()
     configure_logging(settings, command)
     return settings
 
@@ -215,7 +227,7 @@ def _shown(value: Any) -> str:  # Any: whatever type a setting has
 
 def main() -> None:
     """Run the command; an error that we foresaw is one plain message and exit code 1, or 2 for wrong settings."""
-    from deploy.local.up import adopt_environment
+    from deploy.local.environment import adopt_environment
 
     adopt_environment()
     try:

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Final, Self
 from urllib.error import URLError
 from urllib.request import urlopen
 
-import yaml
-
 from deploy.local.databases import scratch_database
 from deploy.local.errors import LocalStackError
 from deploy.local.identity import load_identity
@@ -24,15 +22,18 @@ from deploy.local.osb import BrokerAccount
 from deploy.local.postgres import PostgresServer, find_postgres_tool
 from deploy.local.processes import ChildProcess, free_port
 from deploy.local.valkey import ValkeyServer
+from shared.environment import PREFIX
 from shared.errors import HintError
-from shared.security.tokens import ADMIN_SCOPES, USER_SCOPES, DevelopmentTokens
-from shared.settings import PREFIX, Settings
-from shared.store.migrate import migrate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
+
+    from shared.settings import Settings
+
+# What needs more than the standard library is imported where it is used, once the servers and processes that take
+# longer are on their way.
 
 WORKERS: Final = 2
 START_TIMEOUT_S: Final = 60
@@ -97,6 +98,8 @@ class Stack:
     @property
     def settings(self) -> Settings:
         """The settings that API and workers run with."""
+        from shared.settings import Settings  # noqa: PLC0415 - see above
+
         values = {name.removeprefix(PREFIX).lower(): value for name, value in self.environment.items()}
         return Settings.model_validate(values)
 
@@ -118,14 +121,16 @@ class Stack:
     @property
     def admin_token(self) -> str:
         """A token that may do everything."""
-        signer = DevelopmentTokens(self.settings)
-        return signer.sign(self.identity.admin_guid, "admin", ADMIN_SCOPES, TOKEN_LIFETIME_S)
+        from shared.security.tokens import ADMIN_SCOPES  # noqa: PLC0415 - see above
+
+        return self._sign(self.identity.admin_guid, "admin", ADMIN_SCOPES)
 
     @property
     def developer_token(self) -> str:
         """A token of the Space Developer."""
-        signer = DevelopmentTokens(self.settings)
-        return signer.sign(self.identity.developer_guid, "developer", USER_SCOPES, TOKEN_LIFETIME_S)
+        from shared.security.tokens import USER_SCOPES  # noqa: PLC0415 - see above
+
+        return self._sign(self.identity.developer_guid, "developer", USER_SCOPES)
 
     @property
     def pids(self) -> dict[str, int]:
@@ -146,18 +151,21 @@ class Stack:
     # ------------------------------------------------------------------ start and stop
 
     def _start(self) -> None:
-        queue_url = self._start_queue()
+        self._begin_queue()
         self.server_url = self._start_postgres()
         self._broker_url = f"http://127.0.0.1:{free_port()}"
         self.api_url = f"http://127.0.0.1:{free_port()}"
-        self.environment = self._environment(self._database(), queue_url)
+        # First, since it is waited for first.
+        self._start_child("broker", ["-m", "deploy.postgres_broker"], self._broker_environment())
+        self.environment = self._environment(self._database(), self._finish_queue())
         if self._is_scratch and self.valkey is None:
             self._cleanup.callback(_clear_queue, self.settings)
-        self._start_child("broker", ["-m", "deploy.postgres_broker"], self._broker_environment())
         self._start_child("api", ["-m", "deploy.cli.main", "api"], self.environment)
         for number in range(1, self._workers + 1):
             self.start_worker(f"worker-{number}")
         # The children load their code meanwhile; they wait for the schema by themselves.
+        from shared.store.migrate import migrate  # noqa: PLC0415 - see above
+
         migrate(self.database_url)
         self.children["broker"].wait_until(self.broker.answers, START_TIMEOUT_S)
         plan = self.broker.find_plan(OFFERING, PLAN)
@@ -186,11 +194,15 @@ class Stack:
             self.postgres.stop()
         self.postgres = self.valkey = None
 
-    def _start_queue(self) -> str:
-        if url := os.environ.get(QUEUE_VARIABLE):
-            return url
-        self.valkey = ValkeyServer(self.directory / "valkey")
-        self.valkey.start()
+    def _begin_queue(self) -> None:
+        if not os.environ.get(QUEUE_VARIABLE):
+            self.valkey = ValkeyServer(self.directory / "valkey")
+            self.valkey.begin()
+
+    def _finish_queue(self) -> str:
+        if self.valkey is None:
+            return os.environ[QUEUE_VARIABLE]
+        self.valkey.finish()
         return self.valkey.url()
 
     def _start_postgres(self) -> str:
@@ -246,8 +258,9 @@ class Stack:
         return child
 
     def _apply(self) -> None:
-        # Imported here: it brings the HTTP client, which can wait until the children are on their way.
-        from deploy.cli.apply import apply_file  # noqa: PLC0415
+        import yaml  # noqa: PLC0415 - see above
+
+        from deploy.cli.apply import apply_file  # noqa: PLC0415 - see above
 
         file = self.directory / "directory.yaml"
         file.write_text(yaml.safe_dump(self._declaration(), sort_keys=False), encoding="utf-8")
@@ -279,6 +292,11 @@ class Stack:
             "users": [{"guid": identity.developer_guid, "name": "developer"}],
             "organizations": [{"guid": identity.organization_guid, "name": "acme", "spaces": [space]}],
         }
+
+    def _sign(self, user_guid: str, name: str, scopes: Sequence[str]) -> str:
+        from shared.security.tokens import DevelopmentTokens  # noqa: PLC0415 - see above
+
+        return DevelopmentTokens(self.settings).sign(user_guid, name, scopes, TOKEN_LIFETIME_S)
 
     def _deprovision(self, plan: Mapping[str, str]) -> None:
         """Leave no database of the demo on a server that is kept."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from deploy.local.environment import ENVIRONMENT_FILE, write_whole
 from deploy.local.errors import LocalStackError
 from deploy.local.http import curl
 from deploy.local.locks import only_one
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 WATCH_PAUSE_S: Final = 0.5
 DIRECTORY_DEFAULT: Final = ".safekeep"
-ENVIRONMENT_FILE: Final = "environment.json"
 
 
 def run_up(directory: Path | None, ready_file: Path | None) -> int:
@@ -103,20 +102,3 @@ def published(home: Path, stack: Stack) -> Iterator[None]:
         yield
     finally:
         file.unlink(missing_ok=True)
-
-
-def adopt_environment() -> None:
-    """Take over the settings of the stack that is up in SAFEKEEP_LOCAL_DIRECTORY, where the environment has none."""
-    home = os.environ.get("SAFEKEEP_LOCAL_DIRECTORY")
-    file = Path(home or ".", ENVIRONMENT_FILE)
-    if home and file.exists():
-        for name, value in json.loads(file.read_text(encoding="utf-8")).items():
-            os.environ.setdefault(name, value)
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a file that only its owner can read, so that nobody ever sees half of it."""
-    aside = file.with_name(f"{file.name}.{os.getpid()}")
-    aside.touch(mode=0o600)
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(file)

@@ -6,16 +6,17 @@ import os
 import secrets
 import shutil
 import signal
+import socket
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
-
-import redis
 
 from deploy.local.errors import LocalStackError
 from deploy.local.processes import ChildProcess, Server, free_port
 
 START_TIMEOUT_S: Final = 20
+LOOK_TIMEOUT_S: Final = 2
 PORT_TRIES: Final = 5
 BINARY_VARIABLE: Final = "SAFEKEEP_VALKEY_BIN"
 
@@ -41,6 +42,7 @@ class ValkeyServer(Server):
     def __init__(self, data_directory: Path) -> None:
         super().__init__("Valkey")
         self._home = data_directory.absolute()
+        self._is_new = True
 
     def url(self, database: int = 0) -> str:
         """Where to connect, with the password."""
@@ -51,16 +53,26 @@ class ValkeyServer(Server):
 
         Raises LocalStackError, with what the server printed last.
         """
+        self.begin()
+        self.finish()
+
+    def begin(self) -> None:
+        """Start the server and return at once; `finish` waits for it. For those who have something to do meanwhile."""
         self._home.mkdir(parents=True, exist_ok=True)
-        is_new = self.port == 0
+        self._is_new = self.port == 0
+        self._run()
+
+    def finish(self) -> None:
+        """Return when the server that was begun answers. Raises LocalStackError, with what it printed last."""
         for remaining in reversed(range(PORT_TRIES)):
-            self.port = free_port() if is_new else self.port
             try:
-                self._run()
+                if self._process is not None:
+                    self._process.wait_until(self._answers, START_TIMEOUT_S)
             except LocalStackError as error:
                 self.stop()
-                if not (is_new and remaining and "in use" in str(error)):
+                if not (self._is_new and remaining and "in use" in str(error)):
                     raise
+                self._run()
             else:
                 return
 
@@ -87,6 +99,8 @@ class ValkeyServer(Server):
         return file.read_text(encoding="ascii")
 
     def _run(self) -> None:
+        if self._is_new:
+            self.port = free_port()
         # A file and not arguments: everybody on the computer can read arguments.
         settings = self._home / "valkey.conf"
         settings.touch(mode=0o600)
@@ -106,12 +120,11 @@ class ValkeyServer(Server):
             "Valkey", [find_valkey(), settings, "--dir", self._home], log=log, death_signal=signal.SIGTERM
         )
         self._process.start()
-        with redis.Redis.from_url(self.url(), socket_timeout=2, socket_connect_timeout=2) as client:
-            self._process.wait_until(lambda: _answers(client), START_TIMEOUT_S)
 
-
-def _answers(client: redis.Redis) -> bool:
-    try:
-        return bool(client.ping())
-    except redis.ConnectionError:
+    def _answers(self) -> bool:
+        # Two lines of its protocol need no client, which takes longer to load than the server to start.
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=LOOK_TIMEOUT_S) as peer:
+            peer.sendall(f"AUTH {self._password()}\r\nPING\r\n".encode())
+            with peer.makefile("rb") as answers:
+                return [answers.readline(), answers.readline()] == [b"+OK\r\n", b"+PONG\r\n"]
         return False

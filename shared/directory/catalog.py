@@ -59,7 +59,7 @@ class Catalog:
 class _Wire(BaseModel):
     """OSB 2.17: a platform ignores what it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, hide_input_in_errors=True, defer_build=True)
 
 
 class _WirePlan(_Wire):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from shared.directory.resources import AnyResource
     from shared.lists import Page
     from shared.records import Instance
-    from shared.security.tokens import Caller
+    from shared.security.callers import Caller
 
 
 class Directory(Protocol):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import LiteralString
 
-    from shared.security.tokens import Caller
+    from shared.security.callers import Caller
     from shared.store.database import Database
 
 _SQL = load("reading")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from shared.security.tokens import Caller
+    from shared.security.callers import Caller
 
 
 class Access(IntEnum):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from psycopg.rows import DictRow
 
-    from shared.security.tokens import Caller
+    from shared.security.callers import Caller
     from shared.store.database import Database
 
 _SQL = load("directory")

@@ -7,15 +7,14 @@ instance is decided by the directory's roles, not here.
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, Self, TypeGuard
 
 import jwt
 
 from shared.errors import InvalidAuthTokenError, SettingsError
+from shared.security.callers import Caller
 from shared.security.jose import SECRET_LENGTH_MIN, check_form, open_token, read_claims
 from shared.security.verified import VerifiedTokens
 
@@ -33,65 +32,6 @@ NAME_LENGTH_MAX: Final = 255
 
 ADMIN_SCOPES: Final = ("cloud_controller.admin", "cloud_controller.read", "cloud_controller.write")
 USER_SCOPES: Final = ("cloud_controller.read", "cloud_controller.write")
-READING_SCOPES: Final = frozenset(
-    {
-        "cloud_controller.read",
-        "cloud_controller.admin",
-        "cloud_controller.admin_read_only",
-        "cloud_controller.global_auditor",
-    }
-)
-GLOBAL_READING_SCOPES: Final = READING_SCOPES - {"cloud_controller.read"}
-WRITING_SCOPES: Final = frozenset({"cloud_controller.write", "cloud_controller.admin"})
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who sent a request. `user_guid` is the token's `user_id`, or its `client_id` where no person is behind it."""
-
-    user_guid: str
-    user_name: str
-    scopes: frozenset[str]
-    #: When the token ends, in seconds since 1970. Who somebody is does not depend on it.
-    expires_at_s: float = field(default=math.inf, compare=False)
-
-    @property
-    def is_admin(self) -> bool:
-        """Whether every instance may be read and written."""
-        return "cloud_controller.admin" in self.scopes
-
-    @property
-    def sees_everything(self) -> bool:
-        """Whether every instance may be read, whatever the roles say."""
-        return not self.scopes.isdisjoint(GLOBAL_READING_SCOPES)
-
-    @property
-    def may_read(self) -> bool:
-        """Whether the token allows reading at all."""
-        return not self.scopes.isdisjoint(READING_SCOPES)
-
-    @property
-    def may_write(self) -> bool:
-        """Whether the token allows writing at all."""
-        return not self.scopes.isdisjoint(WRITING_SCOPES)
-
-
-class TokenVerifier(Protocol):
-    """Turns a bearer token into a caller. Use it with `async with`, on the loop that verifies."""
-
-    async def __aenter__(self) -> Self: ...
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-    async def verify(self, token: str) -> Caller:
-        """The caller that `token` speaks for.
-
-        Raises InvalidAuthTokenError whatever is wrong with the token, and UaaUnavailableError or UaaRateLimitedError
-        when nobody can say whether anything is.
-        """
-        ...
 
 
 def caller_of(claims: Mapping[str, Any], audience: str) -> Caller:  # Any: whatever JSON the signer put there

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
+    from shared.security.callers import Caller
     from shared.security.jose import Key
     from shared.security.kept import Source
-    from shared.security.tokens import Caller
     from shared.settings import Settings
 
 

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from shared.security.tokens import Caller
+    from shared.security.callers import Caller
 
 #: A token has one to two thousand characters, so that this is some ten megabytes at worst.
 ENTRIES_MAX: Final = 4096

@@ -9,7 +9,7 @@ from shared.security.tokens import DevelopmentTokens
 from shared.security.uaa import UaaTokens
 
 if TYPE_CHECKING:
-    from shared.security.tokens import TokenVerifier
+    from shared.security.callers import TokenVerifier
     from shared.settings import Settings
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from shared.lists import AuditEventFilter
-    from shared.security.tokens import Caller
+    from shared.security.callers import Caller
     from shared.store.database import Database
 
 _SQL = load("audit_events")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from shared.hints import HintSender
     from shared.records import Hint
-    from shared.security.tokens import TokenVerifier
+    from shared.security.callers import TokenVerifier
     from shared.settings import Settings
 
 Client = TestClient[web.Request, web.Application]

@@ -22,7 +22,7 @@ from shared.directory.declaration import (
 )
 from shared.directory.errors import DirectoryError
 from shared.directory.roles import ACCESS_OF_ROLE, ACCESS_OF_SCOPE
-from shared.security.tokens import GLOBAL_READING_SCOPES
+from shared.security.callers import GLOBAL_READING_SCOPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
