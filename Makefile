@@ -1,6 +1,6 @@
 # For developers. Users need only ./run and ./test.
 .DEFAULT_GOAL := help
-.PHONY: help check format test chaos fuzz hung-queue lock memory start-up wheel clean
+.PHONY: help bench check format test chaos fuzz hung-queue lock memory reads start-up wheel clean
 
 python := .venv/bin/python
 
@@ -35,6 +35,10 @@ lock: .venv/installed ## Write the lock files anew from pyproject.toml; UPGRADE=
 
 hung-queue: .venv/installed ## Measure what a queue that hangs costs the callers of the API
 	$(python) -m tests.bench.hung_queue
+
+reads: .venv/installed ## Measure reads of jobs, and 10 000 who wait for one; WAITERS=1000 ROUNDS=3 JSON=file
+	$(python) -m tests.bench.reads $(if $(WAITERS),--waiters $(WAITERS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	  $(if $(JSON),--json $(JSON))
 
 memory: .venv/installed ## Measure a worker's memory over 100 000 steps
 	$(python) -m tests.bench.memory

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from api.context import CONTEXT, DOCUMENT, Context
 from api.hints import HintPump
+from api.job_reads import JobReads
 from api.job_watch import JobWatch
 from api.middlewares.authentication import authentication, name_caller
 from api.middlewares.errors import errors
@@ -66,6 +67,7 @@ def create_app(settings: Settings, verifier: TokenVerifier, sender: HintSender) 
                 rate_limits=await stack.enter_async_context(RateLimits(settings)),
                 jobs=store,
                 job_lists=job_lists,
+                job_reads=JobReads(job_lists, settings.external_url),
                 watch=await stack.enter_async_context(
                     JobWatch(job_lists, interval_s=settings.job_watch_interval_s, seats=settings.job_watchers_max)
                 ),

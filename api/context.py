@@ -12,6 +12,7 @@ from shared.security.callers import Caller
 
 if TYPE_CHECKING:
     from api.hints import HintPump
+    from api.job_reads import JobReads
     from api.job_watch import JobWatch
     from api.rate_limits import RateLimits
     from shared.coalescer import Coalescer
@@ -39,6 +40,7 @@ class Context:
     rate_limits: RateLimits
     jobs: Jobs
     job_lists: JobLists
+    job_reads: JobReads  #: reads single jobs; those that meet share one statement
     watch: JobWatch  #: who waits for changes of jobs
     backups: Backups
     keys: IdempotencyKeys

@@ -25,13 +25,14 @@ class Page(Generic[Item]):
 
 
 class JobVersion(NamedTuple):
-    """That of a job from which one can tell whether its pollers would see something new."""
+    """That of a job from which one can tell whether its pollers would see something new, and when to look again."""
 
     guid: UUID
     version: int
     instance_exists: bool
     broker_retry_at: datetime | None
     clean_up_guid: UUID | None
+    due_in_s: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

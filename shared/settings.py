@@ -83,10 +83,10 @@ class Settings(BaseSettings):
     database_timeout_s: Seconds = Field(10, description="longest wait for a connection, and for one statement")
 
     job_watch_interval_s: Seconds = Field(
-        0.25, description="pause between two looks at the jobs whose changes somebody waits for; one look is for all"
+        0.05, description="pause between two looks at the jobs whose changes somebody waits for; one look is for all"
     )
     job_watchers_max: int = Field(
-        1000,
+        10_000,
         ge=0,
         description="most requests that one API process holds until a job changes, streams of events included",
     )

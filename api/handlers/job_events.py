@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +11,7 @@ from aiohttp import web
 from api.context import CONTEXT
 from api.endpoint import FINDING, Answer, Header, endpoint
 from api.handlers.jobs import find_job
-from api.presenters.jobs import job_etag, present_job
+from api.presenters.jobs import job_etag
 from shared.errors import ServiceUnavailableError
 from shared.states import TERMINAL_STATES
 
@@ -80,8 +79,8 @@ async def _tell(
     while True:
         etag = job_etag(job)
         if etag != known:
-            data = json.dumps(present_job(job, settings.external_url))
-            await stream.write(f"id: {etag}\nevent: job\ndata: {data}\n\n".encode())
+            body = context.job_reads.render(job)
+            await stream.write(b"id: %b\nevent: job\ndata: %b\n\n" % (etag.encode(), body))
             known = etag
         left_s = ends_at - loop.time()
         if job.state in TERMINAL_STATES or context.watch.is_stopping or left_s <= 0:

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import ETag, web
+from aiohttp import web
 
 from api.context import CALLER, CONTEXT
 from api.endpoint import FINDING, WRITING, Answer, Header, endpoint
 from api.handlers.accepting import ACCEPTED, REPEATABLE, answer_accepted, find_answer
 from api.handlers.service_instances import find_instance
+from api.held_answers import GivenResponse, HeldAnswer
+from api.job_reads import JSON, headers_of
 from api.payloads.idempotency_key import read_key
 from api.payloads.jobs import COUNT_MAX, JobsQuery
 from api.payloads.operations import check_may_write
 from api.payloads.path import read_guid
 from api.payloads.prefer import preferred_wait_s
-from api.presenters.jobs import JobJson, JobListJson, job_etag, present_job, retry_after_s
+from api.presenters.jobs import JobJson, JobListJson, job_etag, present_job
 from api.presenters.pages import present_pagination
 from shared.cf_errors import CfError
 from shared.errors import ResourceNotFoundError, UnprocessableEntityError
+from shared.lists import JobVersion
 from shared.records import Actor, JobError, Step
 from shared.states import TERMINAL_STATES, Event
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+    from uuid import UUID
+
+    from api.context import Context
+    from api.job_reads import JobReads
     from shared.records import Job
     from shared.security.callers import Caller
     from shared.store.jobs import Seizure
@@ -76,7 +85,7 @@ async def list_jobs(request: web.Request, query: JobsQuery) -> web.Response:
     },
     errors=FINDING,
 )
-async def read_job(request: web.Request) -> web.Response:
+async def read_job(request: web.Request) -> web.StreamResponse:
     """Reads a job. Anybody who may read at all may read it: its guid is the capability.
 
     With `Prefer: wait=N` the answer comes when there is news: at once when the job has ended or is not as
@@ -84,27 +93,32 @@ async def read_job(request: web.Request) -> web.Response:
     configured otherwise. When too many wait already, the answer comes at once, without `Preference-Applied`.
     """
     context = request.app[CONTEXT]
-    job = await find_job(request)
+    guid = read_guid(request, "guid", NO_JOB)
+    known = frozenset(tag.value for tag in request.if_none_match or ())
     wait_s = preferred_wait_s(request.headers.getall("Prefer", ()), longest_s=context.settings.job_wait_max_s)
-    is_news = job.state in TERMINAL_STATES or (bool(request.if_none_match) and not _is_known(request, job))
-    if wait_s is not None and not is_news:
+    job = await _look(context, guid, known)
+    has_news = job.due_in_s is None or (bool(known) and not _is_among(known, job))
+    if wait_s is not None and not has_news:
         with context.watch.seat() as has_seat:
             if has_seat:
-                job = await context.watch.wait(request, job, timeout_s=wait_s) or await find_job(request)
+                answer = await HeldAnswer.hold(request, _applied(wait_s))
+                hear = None if answer is None else partial(_tell, context.job_reads, answer)
+                news = await context.watch.wait(request, job, timeout_s=wait_s, hear=hear)
+                if answer is not None and answer.is_given:
+                    return GivenResponse()
+                job = news or await _look(context, guid, known)
             else:
                 wait_s = None
-    if _is_known(request, job):
-        response = web.Response(status=304)
-    else:
-        response = web.json_response(present_job(job, context.settings.external_url))
-    response.etag = ETag(job_etag(job))
-    response.headers["Vary"] = "Prefer"
-    if wait_s is not None:
-        response.headers["Preference-Applied"] = f"wait={wait_s}"
-    pause_s = retry_after_s(job)
-    if pause_s is not None:
-        response.headers["Retry-After"] = str(pause_s)
-    return response
+    body = None
+    if not _is_among(known, job):
+        body = context.job_reads.body_of(guid, job_etag(job))
+        if body is None:
+            job = await _read(context, guid) if isinstance(job, JobVersion) else job
+            body = context.job_reads.render(job)
+    headers = headers_of(job) | _applied(wait_s)
+    if body is None:
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=body, headers=headers | JSON)
 
 
 @endpoint("POST", f"{PATH}/{{guid}}/actions/cancel", "Cancel Job", headers=REPEATABLE, answers=ACCEPTED, errors=WRITING)
@@ -135,14 +149,37 @@ async def cancel_job(request: web.Request) -> web.Response:
     return answer_accepted(request, job.guid)
 
 
-def _is_known(request: web.Request, job: Job) -> bool:
-    """Whether the client has the job as it is."""
-    return any(known.value in {job_etag(job), "*"} for known in request.if_none_match or ())
+def _applied(wait_s: int | None) -> dict[str, str]:
+    """Says of a wait that it was heeded."""
+    return {} if wait_s is None else {"Preference-Applied": f"wait={wait_s}"}
+
+
+def _tell(reads: JobReads, answer: HeldAnswer, job: Job) -> None:
+    answer.give(reads.news_of(job))
+
+
+def _is_among(known: Collection[str], job: Job | JobVersion) -> bool:
+    """Whether a client that knows these ETags has the job as it is."""
+    return bool(known) and (job_etag(job) in known or "*" in known)
 
 
 async def find_job(request: web.Request) -> Job:
     """The job that the path names. Raises ResourceNotFoundError."""
-    job = await request.app[CONTEXT].jobs.find(read_guid(request, "guid", NO_JOB))
+    return await _read(request.app[CONTEXT], read_guid(request, "guid", NO_JOB))
+
+
+async def _look(context: Context, guid: UUID, known: Collection[str]) -> Job | JobVersion:
+    """The job, or no more than its version where that may be all that the answer takes."""
+    if not known and not context.job_reads.has_body(guid):
+        return await _read(context, guid)
+    version = await context.job_reads.find_version(guid)
+    if version is None:
+        raise ResourceNotFoundError(NO_JOB)
+    return version
+
+
+async def _read(context: Context, guid: UUID) -> Job:
+    job = await context.job_reads.find(guid)
     if job is None:
         raise ResourceNotFoundError(NO_JOB)
     return job

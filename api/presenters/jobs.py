@@ -88,11 +88,13 @@ def present_job(job: Job, external_url: str) -> JobJson:
 
 def job_etag(job: Job | JobVersion) -> str:
     """A value that changes exactly when the job's JSON does."""
+    if job.instance_exists and not job.broker_retry_at and not job.clean_up_guid:
+        return str(job.version)  # as nearly all are
     parts = [str(job.version)]
     if not job.instance_exists:
         parts.append("alone")
     if job.broker_retry_at:
-        parts.append(f"waiting{job.broker_retry_at.timestamp():.0f}")
+        parts.append(f"waiting{int(job.broker_retry_at.timestamp())}")
     if job.clean_up_guid:
         parts.append("cleaned")
     return "-".join(parts)
@@ -106,7 +108,7 @@ def _news(job: Job) -> Iterator[str]:
         yield f"the service broker says: {job.broker_description}"
 
 
-def retry_after_s(job: Job) -> int | None:
+def retry_after_s(job: Job | JobVersion) -> int | None:
     """Whole seconds after which looking again may be worth it; None once the job has ended."""
     if job.due_in_s is None:
         return None

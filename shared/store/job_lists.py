@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
+from shared.errors import StoreError
 from shared.lists import JobVersion
 from shared.records import Job
 from shared.states import JobState, Operation
 from shared.store.sql import load
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
     from typing import LiteralString
     from uuid import UUID
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from shared.store.database import Database
 
 _SQL = load("job_lists")
-_FIELDS: Final = tuple(field.name for field in fields(Job))
 #: The conditions of a filter's fields.
 _CONDITIONS: Final = {
     "reader": "of_reader",
@@ -62,17 +62,57 @@ class JobLists:
         rows = await self._database.fetch(_SQL["versions"], {"guids": list(guids)})
         return [JobVersion(**row) for row in rows]
 
+    async def find_each(self, guids: Sequence[UUID]) -> list[Job | None]:
+        """For each of `guids`, in order, the job or None. One that stands there twice is read once."""
+        rows = {row["guid"]: row for row in await self._fetch_of(guids, one="read_one", many="read")}
+        jobs = {guid: to_job(row) for guid, row in rows.items()}
+        return [jobs.get(guid) for guid in guids]
+
+    async def find_each_version(self, guids: Sequence[UUID]) -> list[JobVersion | None]:
+        """For each of `guids`, in order, the job's version or None. One that stands there twice is read once."""
+        rows = await self._fetch_of(guids, one="version_of_one", many="versions")
+        versions = {row["guid"]: JobVersion(**row) for row in rows}
+        return [versions.get(guid) for guid in guids]
+
+    async def recorded_since(self, age_s: float) -> list[UUID]:
+        """The jobs of which workers recorded a step in the last `age_s` seconds, in no order."""
+        rows = await self._database.fetch(_SQL["recorded_since"], {"age_s": age_s})
+        return [row["job_guid"] for row in rows]
+
+    async def _fetch_of(self, guids: Sequence[UUID], *, one: str, many: str) -> list[DictRow]:
+        distinct = list(dict.fromkeys(guids))
+        if len(distinct) == 1:
+            return await self._database.fetch(_SQL[one], {"guid": distinct[0]})
+        return await self._database.fetch(_SQL[many], {"guids": distinct})
+
 
 def to_job(row: DictRow) -> Job:
-    """The job of a row of `public_jobs`. Columns of a newer schema are passed over."""
+    """The job of a row of `public_jobs`. Columns of a newer schema are passed over.
+
+    Raises StoreError for a row that a newer version has written, so that it harms no other of its batch.
+    """
+    try:
+        operation, state = Operation(row["operation"]), JobState(row["state"])
+    except ValueError as error:
+        raise StoreError(f"job {row['guid']}: {error}") from error
     return Job(
-        **{name: row[name] for name in _FIELDS}
-        | {
-            "operation": Operation(row["operation"]),
-            "state": JobState(row["state"]),
-            "errors": tuple(row["errors"]),
-            "warnings": tuple(row["warnings"]),
-        }
+        guid=row["guid"],
+        operation=operation,
+        state=state,
+        service_instance_guid=row["service_instance_guid"],
+        instance_exists=row["instance_exists"],
+        broker_guid=row["broker_guid"],
+        broker_name=row["broker_name"],
+        can_undo=row["can_undo"],
+        version=row["version"],
+        errors=tuple(row["errors"]),
+        warnings=tuple(row["warnings"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        due_in_s=row["due_in_s"],
+        broker_description=row["broker_description"],
+        broker_retry_at=row["broker_retry_at"],
+        clean_up_guid=row["clean_up_guid"],
     )
 
 

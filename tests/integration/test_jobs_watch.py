@@ -12,7 +12,11 @@ import pytest
 from aiohttp import ClientSession, TCPConnector
 
 from api.context import CONTEXT
+from api.job_watch import FEW
+from shared.records import Step
+from shared.states import Event
 from shared.store.database import Database
+from shared.store.job_lists import JobLists
 from shared.store.jobs import Jobs
 from shared.store.sql import load
 from tests.integration.conftest import HintLog, client_of
@@ -73,7 +77,7 @@ def watch_of(client: Client) -> JobWatch:
 
 async def waiters(client: Client, count: int) -> None:
     """Return when so many requests wait."""
-    await eventually(lambda: sum(map(len, watch_of(client)._waiters.values())) == count)
+    await eventually(lambda: watch_of(client).waiting == count)
 
 
 async def nobody_waits(client: Client, settings: Settings) -> None:
@@ -280,11 +284,13 @@ async def test_it_holds_one_thousand_two_hundred_waiters_on_one_connection(
         with monkeypatch.context() as patch:
             patch.setattr(Database, "fetch", note)
             await eventually(lambda: asked.total() >= 3)
-            assert set(asked) == {"versions"}  # the versions of all of them, once for every look
+            # Of so many, a part of the versions for every look, and what workers have recorded.
+            assert set(asked) == {"recorded_since", "versions"}
             rows(url, "update jobs set version = version + 1 where guid = %s", popular)
             answers = await asyncio.gather(*many)
             assert {answer.status for answer in answers} == {200}
-            assert (asked["read"], asked["find"]) == (1, 0)  # the job was read once for all who waited for it
+            # The job was read once for all who waited for it.
+            assert (asked["read"], asked["read_one"], asked["version_of_one"]) == (1, 0, 0)
             await waiters(api, 200)
             backends = rows(
                 url,
@@ -298,7 +304,62 @@ async def test_it_holds_one_thousand_two_hundred_waiters_on_one_connection(
             await nobody_waits(api, settings)
             asked.clear()
             assert (await ask(api, popular)).status == 200  # which has ended
-            assert asked == {"find": 1}
+            assert asked == {"version_of_one": 1, "read_one": 1}  # since it was shown before, as it was
+            assert (await ask(api, others[0])).status == 200
+            assert asked == {"version_of_one": 2, "read_one": 1}  # as it is
+
+
+async def test_it_wakes_once_who_waits_for_a_job_that_a_worker_ends_among_many(settings: Settings, url: str) -> None:
+    guids = await accepted(settings, [f"i-{number}" for number in range(FEW + 50)])
+    async with serving(settings) as api, Database(settings, size=1, name="test") as database:
+        etags = [await etag_of(api, guids[0])] * len(guids)  # all of them have just been accepted
+        asked = [ask(api, guid, etag=etag) for guid, etag in zip(guids, etags, strict=True)]
+        await waiters(api, len(guids))
+        jobs = Jobs(database, settings)
+        (claim,) = (await jobs.claim([guids[7]], owner="w", lease_s=60)).claims
+        step = Step(claim=claim, worker="w", call="start", event=Event.SUCCEEDED, outcome="done")
+        assert await jobs.record([step]) == [True]
+        assert await JobLists(database).recorded_since(60) == [guids[7]]
+        assert (await (await asked[7]).json())["state"] == "COMPLETE"
+        await waiters(api, len(guids) - 1)
+        end(url)
+        answers = await asyncio.gather(*asked)
+        assert [(await answer.json())["guid"] for answer in answers] == list(map(str, guids))
+        assert {answer.headers["Preference-Applied"] for answer in answers} == {LONG}
+        await nobody_waits(api, settings)
+
+
+async def test_it_answers_who_has_waited_as_it_answers_anybody(settings: Settings, url: str, guid: UUID) -> None:
+    own = {"Date", "X-VCAP-Request-ID", "Preference-Applied"}
+    async with client_of(settings, HintLog(), connector=TCPConnector(limit=1)) as api:
+        api.session.headers.update(bearer(settings))
+        for number in range(3):  # on one connection, which stays in order
+            asked = ask(api, guid)
+            await waiters(api, 1)
+            tell(url, f"{number} of 3")
+            held, plain = await asked, await ask(api, guid, None)
+            assert own <= set(held.headers)
+            heads = [{name: answer.headers[name] for name in set(answer.headers) - own} for answer in (held, plain)]
+            assert heads[0] == heads[1]
+            assert await held.json() == await plain.json()
+        await nobody_waits(api, settings)
+
+
+@pytest.mark.parametrize("how", [b"HEAD %b HTTP/1.1", b"GET %b HTTP/1.1\r\nConnection: close", b"GET %b HTTP/1.0"])
+async def test_it_answers_who_has_waited_in_any_other_way(api: Client, url: str, guid: UUID, how: bytes) -> None:
+    reader, writer = await asyncio.open_connection(api.host, api.port)
+    token = api.session.headers["Authorization"]
+    head = how % f"/v3/jobs/{guid}".encode()
+    writer.write(head + f"\r\nHost: x\r\nAuthorization: {token}\r\nPrefer: {LONG}\r\n\r\n".encode())
+    await waiters(api, 1)
+    end(url)
+    answer = await reader.readuntil(b"\r\n\r\n")
+    assert b" 200 OK\r\n" in answer
+    assert answer.count(b"HTTP/1.") == 1
+    if how.startswith(b"GET"):
+        assert b"COMPLETE" in await reader.read()  # to the end of the connection
+    writer.close()
+    await writer.wait_closed()
 
 
 # ---------------------------------------------------------------- a stream of events

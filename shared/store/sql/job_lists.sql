@@ -7,7 +7,20 @@ select * from public_jobs where guid = any(%(guids)s);
 
 -- name: versions
 -- Of some jobs what changes when their pollers would see something new, and nothing that is large.
-select guid, version, instance_exists, broker_retry_at, clean_up_guid from public_jobs where guid = any(%(guids)s);
+select guid, version, instance_exists, broker_retry_at, clean_up_guid, due_in_s
+from public_jobs
+where guid = any(%(guids)s);
+
+-- name: read_one
+-- One of these by itself: planned once for all, where a list is planned anew for each length.
+select * from public_jobs where guid = %(guid)s;
+
+-- name: version_of_one
+select guid, version, instance_exists, broker_retry_at, clean_up_guid, due_in_s from public_jobs where guid = %(guid)s;
+
+-- name: recorded_since
+-- The jobs of steps that were recorded in the last so many seconds. What workers change of a job is in one of them.
+select distinct job_guid from job_steps where recorded_at >= now() - make_interval(secs => %(age_s)s);
 
 -- name: page
 -- A part of a list. It is cut out before anything is looked up for its jobs.
