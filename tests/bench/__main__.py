@@ -2,7 +2,7 @@
 
 Everything runs on this computer: a PostgreSQL with durable commits, a queue, a stub broker, API and workers in
 processes of their own, and the load in another. Cells take turns, and medians of the rounds are shown. `--only` takes
-names, or what they begin with, such as `accept` or `work-50.safekeep`; `--list` shows them.
+names, or what some begin with, such as `work-50.safekeep` or `accept`; `--list` shows them.
 """
 
 from __future__ import annotations
@@ -57,11 +57,15 @@ def measure(cells: Sequence[Cell], system: System, report: Report, rounds: int) 
 
 
 def choose(cells: Sequence[Cell], only: Sequence[str], *, has_peers: bool) -> list[Cell]:
-    """The cells that are wanted. Raises SystemExit for a name that no cell begins with."""
+    """The cells that are wanted: by name, or else by what their names begin with. Raises SystemExit for none."""
+    names = {cell.name for cell in cells}
+    wanted: set[str] = set()
     for word in only:
-        if not any(cell.name.startswith(word) for cell in cells):
+        found = {word} & names or {name for name in names if name.startswith(word)}
+        if not found:
             raise SystemExit(f"there is no cell {word}; --list shows them")
-    chosen = [cell for cell in cells if not only or any(cell.name.startswith(word) for word in only)]
+        wanted |= found
+    chosen = [cell for cell in cells if not only or cell.name in wanted]
     return [cell for cell in chosen if has_peers or cell.peer is None]
 
 
@@ -70,7 +74,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", default=[], metavar="CELL", help="names of cells, or their beginnings")
+    parser.add_argument("--only", nargs="+", default=[], metavar="CELL", help="names of cells, or what they begin with")
     parser.add_argument("--rounds", type=int, help=f"how often each cell is run; {ROUNDS} unless told")
     parser.add_argument("--quick", action="store_true", help="small counts and one round: shows that it works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there as well")
@@ -92,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tempfile.TemporaryDirectory(prefix="safekeep-bench-") as name,
         System(Path(name), QUICK if options.quick else FULL) as system,
     ):
-        report = Report(_environment(system, Path(name)))
+        report = Report(_environment(system, is_quick=options.quick))
         measure(cells, system, report, options.rounds or (1 if options.quick else ROUNDS))
     print_report(report, cells)
     if old is not None:
@@ -102,12 +106,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any("failed" in problem for problems in report.problems.values() for problem in problems))
 
 
-def _environment(system: System, directory: Path) -> dict[str, object]:
+def _environment(system: System, *, is_quick: bool) -> dict[str, object]:
     postgres = rows(system.postgres.url(), "show server_version")[0]["server_version"]
     with redis.Redis.from_url(system.queue.url()) as queue:
         facts = queue.info("server")
     name = "Valkey" if "valkey_version" in facts else "Redis"
-    return describe_environment(postgres, f"{name} {facts.get('valkey_version', facts['redis_version'])}", directory)
+    return describe_environment(
+        postgres_version=postgres,
+        queue_version=f"{name} {facts.get('valkey_version', facts['redis_version'])}",
+        directory=system.directory,
+        is_quick=is_quick,
+    )
 
 
 if __name__ == "__main__":

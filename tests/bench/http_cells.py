@@ -17,7 +17,7 @@ from shared.store.database import Database
 from shared.store.jobs import Jobs
 from tests.bench.load import LoadResult, LoadSpec
 from tests.bench.measurement import Measurement, percentile
-from tests.bench.system import begin, finish
+from tests.bench.system import finish, running
 from tests.support import job_request, rows
 
 if TYPE_CHECKING:
@@ -62,8 +62,10 @@ def accept_pgbench(system: System) -> Measurement:
             *(f"--client={CONNECTIONS}", "--jobs=2", f"--time={seconds}", "--log", f"--log-prefix={log}"),
             *("-h", str(url.hostname), "-p", str(url.port), "-U", str(url.username), url.path.strip("/")),
         ]
-        process = begin(arguments, {"PGPASSWORD": unquote(url.password or "")})
-        with scene.sampler(load=process.pid) as sampler:
+        with (
+            running(arguments, {"PGPASSWORD": unquote(url.password or "")}) as process,
+            scene.sampler(load=process.pid) as sampler,
+        ):
             finish(process)
         ended_s, times_ms = [], []
         for file in log.parent.glob(f"{log.name}.*"):
@@ -218,9 +220,11 @@ def _load(
     )
     file = scene.file("load.json")
     file.write_text(json.dumps(asdict(spec)), encoding="utf-8")
-    process = begin([sys.executable, "-m", "tests.bench.load", file])
-    with scene.sampler(load=process.pid) as sampler:
-        result = LoadResult(**json.loads(finish(process)))
+    with running([sys.executable, "-m", "tests.bench.load", file]) as process:
+        with scene.sampler(load=process.pid) as sampler:
+            line = process.stdout.readline() if process.stdout else ""
+        finish(process)
+    result = LoadResult(**json.loads(line))
     if result.unexpected:
         raise RuntimeError(f"answers with another status than {expected_status}: {result.unexpected}")
     scene.check()

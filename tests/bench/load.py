@@ -1,8 +1,8 @@
 """The load: many keep-alive connections, each with one request under way, from a process of its own.
 
-`python -m tests.bench.load FILE` reads what to send from a JSON file and prints what came of it as JSON. It is cheap on
-purpose, since it shares the computer with what it measures: bytes made beforehand, and of an answer only its status and
-its length are looked at.
+`python -m tests.bench.load FILE` reads what to send from a JSON file, prints what came of it as JSON, and lives until
+its input ends. It is cheap on purpose, since it shares the computer with what it measures: bytes made beforehand, and
+of an answer only its status and its length are looked at.
 """
 
 from __future__ import annotations
@@ -166,7 +166,9 @@ def _is_whole(data: bytes) -> bool:
 def main() -> None:
     """Read, send, print."""
     spec = LoadSpec(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    json.dump(asdict(run(spec)), sys.stdout)
+    print(json.dumps(asdict(run(spec))), flush=True)
+    # Whoever measures this process wants it to be there until it has.
+    sys.stdin.read()
 
 
 if __name__ == "__main__":

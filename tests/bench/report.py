@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PACKAGES: Final = ("aiohttp", "celery", "psycopg", "redis", "procrastinate", "dramatiq", "taskiq")
 #: Narrower than this, lines would wrap; a file or a pipe has no width of its own.
-WIDTH: Final = 180
+WIDTH: Final = 195
 SMALL_CORES: Final = 0.02
 
 
@@ -74,9 +74,12 @@ def from_json(file: Path) -> Report:
     return Report(document["environment"], {cell: each for cell, each in rounds.items() if each})
 
 
-def describe_environment(postgres_version: str, queue_version: str, directory: Path) -> dict[str, Any]:
+def describe_environment(
+    *, postgres_version: str, queue_version: str, directory: Path, is_quick: bool
+) -> dict[str, Any]:
     """Where and with what a run was made."""
     return {
+        "is_quick": is_quick,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain") else ""),
         "cpus": os.cpu_count(),
@@ -103,6 +106,8 @@ def print_report(report: Report, cells: Sequence[Cell]) -> None:
         f"{facts['queue']}, {packages}",
         highlight=False,
     )
+    if facts["is_quick"]:
+        console.print("A quick run: that it works is all that it shows.")
     disturbed = [
         cell for cell, rounds in report.rounds.items() if any(each.others_cores > DISTURBED_CORES for each in rounds)
     ]
@@ -127,10 +132,12 @@ def print_comparison(new: Report, old: Report, cells: Sequence[Cell]) -> None:
 
 
 def _cells_table(report: Report, cells: Sequence[Cell]) -> Table:
-    table = Table(title="medians (least - most)", title_justify="left")
+    table = Table(
+        title="medians (least-most); CPU and memory are those of the API or the workers", title_justify="left"
+    )
     table.add_column("", no_wrap=True)
-    for name in ("a second", "p50 / p95 / p99 / max ms", "CPU ms each", "RSS / PSS / largest MiB"):
-        table.add_column(name, justify="right")
+    for name in ("a second", "p50 / p95 / p99 / max ms", "CPU ms", "RSS / PSS / largest MiB"):
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("cores used")
     table.add_column("saturated")
     section = ""
@@ -160,7 +167,7 @@ def _numbers(rounds: Sequence[Measurement]) -> list[str]:
         )
     )
     return [
-        f"{rate.middle:,.0f} ({rate.least:,.0f} - {rate.most:,.0f})" if rate else "",
+        f"{rate.middle:,.0f} ({rate.least:,.0f}-{rate.most:,.0f})" if rate else "",
         " / ".join(times),
         f"{cpu_ms.middle:.3f}" if cpu_ms else "",
         " / ".join(memory),

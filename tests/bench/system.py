@@ -222,7 +222,8 @@ class Scene:
 
     def run(self, arguments: Sequence[str | Path], *, environment: Mapping[str, str] | None = None) -> str:
         """What a program prints that is not measured. Raises RuntimeError when it fails."""
-        return finish(begin(arguments, environment))
+        with running(arguments, environment) as process:
+            return finish(process)
 
     def file(self, name: str) -> Path:
         """A place for a file of the scene."""
@@ -250,28 +251,32 @@ class Scene:
             child.stop(STOP_TIMEOUT_S)
 
 
-def begin(arguments: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """Start a program of which `finish` will give what it printed."""
-    return subprocess.Popen(
+@contextmanager
+def running(
+    arguments: Sequence[str | Path], environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """A program of which `finish` gives what it prints; it is killed if that is not asked for."""
+    process = subprocess.Popen(
         [str(word) for word in arguments],
         env=_outside() | dict(environment or {}),
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            process.communicate()
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    """What the program has printed when it ends. Raises RuntimeError when it fails."""
-    try:
-        printed, wrong = process.communicate()
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
+    """End the program's input; what it has printed when it ends. Raises RuntimeError when it fails."""
+    printed, wrong = process.communicate()
     if process.returncode != 0:
-        raise RuntimeError(f"{Path(str(process.args[0])).name} failed: {wrong.strip()[-2000:]}")  # type: ignore[index] # a list of ours
+        raise RuntimeError(f"a program ended with {process.returncode}: {wrong.strip()[-2000:]}")
     return printed
 
 

@@ -72,6 +72,7 @@ class Sampler:
     def __init__(self, groups: Mapping[str, Sequence[int]]) -> None:
         self._groups = {**groups, BENCH: [os.getpid()]}
         self._samples: list[_Sample] = []
+        self._seen: dict[int, _Process] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
@@ -101,6 +102,10 @@ class Sampler:
             pids = [pid for root in roots for pid in _tree(root)] if group != BENCH else roots
             found = {pid: _read(pid) for pid in pids}
             processes[group] = {pid: process for pid, process in found.items() if process is not None}
+            # One that has ended is counted by its parent; a root's parent is not in the group.
+            ended = {pid: self._seen[pid] for pid in roots if found[pid] is None and pid in self._seen}
+            processes[group] |= {pid: process._replace(rss_bytes=0) for pid, process in ended.items()}
+            self._seen |= {pid: processes[group][pid] for pid in roots if pid in processes[group]}
             if has_pss:
                 pss[group] = sum(_pss_bytes(pid) for pid in pids)
         return _Sample(time.time(), _busy_s(), processes, pss)
