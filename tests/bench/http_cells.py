@@ -85,6 +85,7 @@ def accept_pgbench(system: System) -> Measurement:
             cores=usage.cores,
             busiest=usage.busiest,
             others_cores=usage.others_cores,
+            idle_cores=usage.idle_cores,
         )
 
 
@@ -243,4 +244,5 @@ def _load(
         cores=usage.cores,
         busiest=usage.busiest,
         others_cores=usage.others_cores,
+        idle_cores=usage.idle_cores,
     )

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 #: From so much of a core on, a part was what held the others up.
 SATURATED_CORES: Final = 0.85
+#: With less than this left of all cores, they were what held everything up.
+IDLE_CORES: Final = 0.1
 #: So much work of others on the same computer makes a round worth less.
 DISTURBED_CORES: Final = 0.2
 
@@ -32,6 +34,7 @@ class Measurement:
     cores: dict[str, float] = field(default_factory=dict)  #: by part of the system
     busiest: dict[str, float] = field(default_factory=dict)  #: of each part, its busiest process
     others_cores: float = 0.0  #: used on this computer by what is not part of it
+    idle_cores: float | None = None  #: used by nobody
 
     @property
     def rate(self) -> float:
@@ -40,8 +43,10 @@ class Measurement:
 
     @property
     def saturated(self) -> list[str]:
-        """Parts that had one process, of a single thread, at its limit."""
-        return [part for part, cores in self.busiest.items() if cores >= SATURATED_CORES]
+        """Parts of which one process was at its limit, which is one core; and the computer itself, if it was."""
+        parts = [part for part, cores in self.busiest.items() if cores >= SATURATED_CORES]
+        is_full = self.idle_cores is not None and self.idle_cores < IDLE_CORES
+        return [*parts, "all cores"] if is_full else parts
 
 
 class Spread(NamedTuple):

@@ -58,6 +58,7 @@ class Usage:
     cores: dict[str, float]
     busiest: dict[str, float]  #: cores of the busiest process of each group
     others_cores: float  #: of the whole computer, what no group used
+    idle_cores: float  #: of the whole computer, what nobody used
     rss_mib: dict[str, float] = field(default_factory=dict)
     pss_mib: dict[str, float] = field(default_factory=dict)
     largest_mib: dict[str, float] = field(default_factory=dict)
@@ -134,6 +135,7 @@ class Sampler:
             cores={group: used_s / seconds for group, used_s in cpu_s.items()},
             busiest=busiest,
             others_cores=max(0.0, (last.busy_s - first.busy_s - known_s) / span_s),
+            idle_cores=max(0.0, (os.cpu_count() or 1) - (last.busy_s - first.busy_s) / span_s),
             rss_mib={group: max(sum(each.rss(group)) for each in within) / _MIB for group in self._groups},
             pss_mib={
                 group: max((each.pss_bytes[group] for each in within if each.pss_bytes), default=0) / _MIB

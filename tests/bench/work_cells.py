@@ -134,6 +134,7 @@ def _measure(scene: Scene, table: str) -> Measurement:
         cores=usage.cores,
         busiest=usage.busiest,
         others_cores=usage.others_cores,
+        idle_cores=usage.idle_cores,
     )
 
 
