@@ -96,5 +96,5 @@ def why_missing(peer: str) -> str | None:
     if find_spec(PEERS_MODULE) is None:
         return "not there"
     if not importlib.import_module(PEERS_MODULE).is_installed(peer):
-        return "not installed: uv sync --group bench, or pip install --group bench"
+        return "not installed: make bench-peers"
     return None

@@ -98,6 +98,10 @@ def print_report(report: Report, cells: Sequence[Cell]) -> None:
     console = Console(width=WIDTH)
     console.print(_cells_table(report, cells))
     console.print(_targets_table(report))
+    if any(cell.name.startswith("work") and cell.name in report.rounds for cell in cells):
+        console.print(
+            "Safekeep and its limit make three calls a job, one to learn a finished backup's size; peers make two."
+        )
     facts = report.environment
     packages = ", ".join(f"{name} {found}" for name, found in facts["packages"].items())
     console.print(
@@ -153,7 +157,7 @@ def _cells_table(report: Report, cells: Sequence[Cell]) -> Table:
             saturated = ", ".join(_middle_round(rounds).saturated) or "none"
             table.add_row(cell.title, *_numbers(rounds), _cores(rounds), saturated)
         for problem in dict.fromkeys(report.problems.get(cell.name, ())):
-            table.add_row(cell.title, escape(problem.splitlines()[-1]))
+            table.add_row(cell.title, "-", "", "", "", escape(problem.splitlines()[-1]))
     return table
 
 
