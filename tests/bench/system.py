@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -243,12 +244,13 @@ class Scene:
         return Sampler(groups | {part: [pid] for part, pid in more.items()})
 
     def stop(self) -> None:
-        """End all processes of the scene."""
+        """End all processes of the scene, and let go of their logs."""
         children = [child for group in self._children.values() for child in group]
         for child in children:
             child.ask_to_stop()
         for child in children:
             child.stop(STOP_TIMEOUT_S)
+        shutil.rmtree(self._directory, ignore_errors=True)
 
 
 @contextmanager
