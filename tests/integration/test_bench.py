@@ -19,7 +19,7 @@ from tests.bench.usage import Sampler
 if TYPE_CHECKING:
     from pathlib import Path
 
-CELLS = ("accept.bare", "accept.pgbench", "read.safekeep-304", "work-0.no-queue", "work-0.safekeep")
+CELLS = ("accept.bare", "accept.pgbench", "read.safekeep-304", "work-0.no-queue", "work-0.safekeep-1")
 
 
 def test_it_measures_and_shows_targets_beside_what_was_reached(
@@ -29,7 +29,7 @@ def test_it_measures_and_shows_targets_beside_what_was_reached(
     options = ["--quick", "--without-peers", "--json", str(file), "--only", *CELLS]
     assert main(options) == 0
     printed = capsys.readouterr().out
-    for words in ("limit: bare aiohttp handler", "Safekeep, 2 workers", "saturated", "accepts / bare", "not measured"):
+    for words in ("limit: bare aiohttp handler", "Safekeep, 1 worker", "saturated", "accepts / bare", "not measured"):
         assert words in printed
     document = json.loads(file.read_text(encoding="utf-8"))
     assert {"accepts / naive", "jobs / no-queue limit, broker 500 ms"} <= {each["what"] for each in document["targets"]}
