@@ -22,6 +22,10 @@ format: .venv/installed ## Format the code and mend what can be mended by itself
 test: ## Run all tests (the same as ./test)
 	./test
 
+bench: .venv/installed ## Measure how quick all of it is, beside limits and peers; ONLY="accept read" ROUNDS=3 QUICK=1 JSON=file COMPARE=file
+	$(python) -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick) \
+	  $(if $(JSON),--json $(JSON)) $(if $(COMPARE),--compare $(COMPARE)) $(if $(WITHOUT_PEERS),--without-peers)
+
 chaos: .venv/installed ## Break a stack while it works, and prove that nothing is lost; JOBS=200 SEED=7 WORKERS=3 JSON=file
 	$(python) -m tests.chaos $(if $(JOBS),--jobs $(JOBS)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(JSON),--json $(JSON))
