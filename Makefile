@@ -1,14 +1,17 @@
 # For developers. Users need only ./run and ./test.
 .DEFAULT_GOAL := help
-.PHONY: help bench check format test chaos fuzz hung-queue lock memory reads start-up wheel clean
+.PHONY: help bench bench-peers check format test chaos fuzz hung-queue lock memory reads start-up wheel clean
 
 python := .venv/bin/python
 
 help: ## Say what can be done
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 .venv/installed: requirements-dev.txt
 	@sh -eu -c 'root=$$PWD; . deploy/local/bootstrap.sh; bootstrap requirements-dev.txt; touch .venv/installed'
+
+bench-peers: .venv/installed ## Install what `make bench` compares Safekeep with
+	@sh -eu -c 'root=$$PWD; . deploy/local/bootstrap.sh; bootstrap requirements-bench.txt'
 
 check: .venv/installed ## Lint, formatting and strict types
 	$(python) -m ruff check .
