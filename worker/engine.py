@@ -17,11 +17,12 @@ from uuid import UUID
 from shared.coalescer import Coalescer
 from shared.errors import SchemaError, StoreError, StoreUnavailableError
 from shared.observability.logging import get_logger
+from shared.records import Waiting
 from shared.security.secrets import Sealer
 from shared.store.audit_events import AuditEvents
 from shared.store.database import Database
 from shared.store.idempotency_keys import IdempotencyKeys
-from shared.store.jobs import Jobs
+from shared.store.jobs import POLL_PRIORITY, Jobs, is_soon
 from shared.store.migrate import check_schema
 from worker.broker.client import BrokerClient
 from worker.dispatcher import Dispatcher
@@ -71,6 +72,8 @@ class Engine:
         self._looks: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[UUID, Claim] = {}
+        #: Polls that are due soon, with the timers that let them wait for their turns.
+        self._soon: dict[UUID, asyncio.TimerHandle] = {}
 
     def start(self) -> None:
         """Start the loop; returns when it can take jobs, which waits for the database. Raises SettingsError."""
@@ -176,6 +179,18 @@ class Engine:
                 break
         await self._give_up_hints(rejected)
 
+    def _continue(self, job: Waiting, pause_s: float) -> None:
+        """Let the poll of a job whose step was just recorded wait for its turn, from when it is due."""
+
+        def be_due() -> None:
+            del self._soon[job.guid]
+            # Without room it is left to the dispatcher, which comes to it after the grace.
+            self._queue.add([job])
+            self._woken.set()
+
+        if not self._stopping.is_set():
+            self._soon[job.guid] = asyncio.get_running_loop().call_later(pause_s, be_due)
+
     async def _give_up_hints(self, guids: Collection[UUID]) -> None:
         if guids:
             with suppress(StoreError):  # then their hints are repeated at their time
@@ -239,6 +254,8 @@ class Engine:
             self._at(Point.AFTER_RECORD, claim)
             del self._held[guid]
             self._queue.let_go(claim.broker.guid)
+            if is_recorded and step.due_in_s is not None and is_soon(step):
+                self._continue(Waiting(guid, claim.broker.guid, claim.user_guid, POLL_PRIORITY), step.due_in_s)
         except (StoreError, TimeoutError) as error:
             self._held.pop(guid, None)
             # Nothing is decided without the database; the lease ends and the step is taken again.
@@ -283,4 +300,6 @@ class Engine:
         with suppress(StoreError):  # then their leases end by themselves
             if self._held:
                 await self._jobs.release(list(self._held.values()))
-        await self._give_up_hints(self._queue.drain())
+        for timer in self._soon.values():
+            timer.cancel()
+        await self._give_up_hints([*self._queue.drain(), *self._soon])

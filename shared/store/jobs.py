@@ -38,6 +38,11 @@ _SQL = load("jobs")
 
 #: How long the dispatcher leaves a new job to the hint that the API sends by itself right after the commit.
 HINT_GRACE_S = 2.0
+#: Of polls, as the schema has it; they go before everything else.
+POLL_PRIORITY = 0
+#: A poll that is due so soon is taken by the process that recorded the step before it: handing it to another would cost
+#: more than the wait. Only if that process has not come to it within the grace does the dispatcher hint it.
+SOON_S = 1.5
 #: From so many due jobs on, a broker's users take turns; below it, all are hinted at once anyway.
 CROWD = 50
 #: Users of such a broker that one look takes in, and jobs of each of them and of each priority.
@@ -276,6 +281,13 @@ class Jobs:
         await self._database.fetch(_SQL["release"], {"claims": Jsonb(rows)})
 
 
+def is_soon(step: Step) -> bool:
+    """Whether the step after this one is left to the process that took it."""
+    if step.due_in_s is None or step.due_in_s > SOON_S:
+        return False
+    return next_state(step.claim.state, step.event) is JobState.POLL
+
+
 def _acceptance(request: JobRequest, row: DictRow, firsts: Mapping[tuple[str, str], KnownRequest]) -> Acceptance:
     known = KnownRequest(row["job_guid"], row["fingerprint"]) if row["job_guid"] else None
     if request.key and not known and not row["is_stored"]:
@@ -335,6 +347,7 @@ def _step_row(step: Step) -> Json:
         "detail": step.detail,
         "state": next_state(step.claim.state, step.event),
         "due_in_s": step.due_in_s,
+        "hint_in_s": step.due_in_s + HINT_GRACE_S if step.due_in_s is not None and is_soon(step) else step.due_in_s,
         "is_wait": step.is_wait,
         "had_no_effect": step.had_no_effect,
         "was_answered": step.was_answered,

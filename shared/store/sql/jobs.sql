@@ -355,7 +355,7 @@ with step as (
     select *
     from jsonb_to_recordset(%(steps)s) as s (
         job_guid uuid, fence bigint, worker text, call text, event text, outcome text, http_status integer,
-        duration_ms integer, detail text, state text, due_in_s float8, broker_operation text,
+        duration_ms integer, detail text, state text, due_in_s float8, hint_in_s float8, broker_operation text,
         broker_description text, errors jsonb, warnings jsonb, is_wait boolean, had_no_effect boolean,
         was_answered boolean, clean_up_in_s float8, size_bytes bigint, expires_at_s float8, actor_guid text,
         actor_name text)
@@ -365,7 +365,7 @@ recorded as (
     set state = step.state,
         due_at = case when step.due_in_s is not null
                       then least(now() + make_interval(secs => step.due_in_s), jobs.deadline_at) end,
-        next_hint_at = least(now() + make_interval(secs => step.due_in_s), jobs.deadline_at),
+        next_hint_at = least(now() + make_interval(secs => step.hint_in_s), jobs.deadline_at),
         lease_until = null,
         lease_owner = null,
         attempts = jobs.attempts - step.is_wait::integer,
