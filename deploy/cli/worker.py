@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from typing import TYPE_CHECKING, Final
@@ -36,6 +37,8 @@ def run_worker_process(settings: Settings, at: Hook = pass_by) -> int:
     )
 
     def announce() -> None:
+        gc.collect()
+        gc.freeze()  # what is there by now stays, and would be looked through again and again while jobs run
         _log.info("worker is up", worker=name)
         watchdog.start()
 
