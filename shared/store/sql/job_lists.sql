@@ -10,11 +10,14 @@ select * from public_jobs where guid = any(%(guids)s);
 select guid, version, instance_exists, broker_retry_at, clean_up_guid from public_jobs where guid = any(%(guids)s);
 
 -- name: page
--- A part of a list. It is cut out before anything is looked up for its jobs.
+-- A part of a list. It is cut out before anything is looked up for its jobs, and that by the guid of each.
 with page as (
     select j.guid from jobs j where {conditions} order by {order} limit %(limit)s offset %(offset)s
 )
-select j.* from page join public_jobs j using (guid) order by {order};
+select j.*
+from page
+cross join lateral (select * from public_jobs p where p.guid = page.guid limit 1) j
+order by {order};
 
 -- name: count
 -- How many jobs a list has, counted up to a bound.

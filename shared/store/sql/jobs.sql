@@ -113,7 +113,8 @@ accepted as (
 )
 select b.state, b.is_being_restored, a.guid is not null as is_stored,
        coalesce(a.guid, (select j.guid from jobs j
-                         where j.resource_guid = b.guid and j.operation = %(operation)s and j.completed_at is null))
+                         where j.resource_guid = b.guid and j.operation = 'service_instance.delete_backup'
+                           and j.completed_at is null))
            as job_guid
 from backup b
 left join accepted a on true;
@@ -486,7 +487,7 @@ select c.guid, c.operation, c.state, c.resource_guid, c.service_instance_guid, b
        now() as read_at
 from jobs c
 join brokers b on b.guid = c.broker_guid
-where c.is_clean_up
+where c.is_clean_up and c.state <> 'succeeded'
   and (c.completed_at is null
        or (c.state = 'failed' and not exists (select from jobs r where r.parent_guid = c.guid)))
 order by c.created_at;
@@ -532,7 +533,8 @@ where c.guid = %(guid)s;
 -- name: prune
 -- Deletes some of the jobs that ended long ago, with their steps, their restores, and their backups unless these
 -- succeeded. However old, the job of an instance's newest backup stays, and so does a clean-up that was given up and not
--- tried again: something is left at a broker, and nobody has seen to it. Returns how many went.
+-- tried again: something is left at a broker, and nobody has seen to it. Returns how many went. `offset 0` has the
+-- conditions looked at for one job after the other, from the oldest on, and not for all of them at once.
 with old as (
     select j.guid, j.resource_guid
     from jobs j
@@ -542,8 +544,10 @@ with old as (
           where b.guid = j.resource_guid and b.state = 'succeeded'
             and not exists (select from backups n
                             where n.service_instance_guid = b.service_instance_guid and n.state = 'succeeded'
-                              and (n.created_at, n.guid) > (b.created_at, b.guid)))
-      and not (j.is_clean_up and j.state = 'failed' and not exists (select from jobs r where r.parent_guid = j.guid))
+                              and (n.created_at, n.guid) > (b.created_at, b.guid)
+                            offset 0)
+          offset 0)
+      and not (j.is_clean_up and j.state = 'failed' and not exists (select from jobs r where r.parent_guid = j.guid offset 0))
     order by j.completed_at
     limit %(limit)s
     for update of j skip locked
