@@ -42,9 +42,9 @@ _DIRECTORY: Final = """
     insert into spaces (guid, name, organization_guid)
     select 'space-' || n, 'space ' || n, 'org-' || n / 20 from generate_series(0, %(instances)s / 10) n;
     insert into users (guid, name)
-    select 'user-' || n, 'somebody ' || n from generate_series(0, %(instances)s / 10) n;
+    select md5('user' || n)::uuid::text, 'somebody ' || n from generate_series(0, %(instances)s / 10) n;
     insert into roles (user_guid, type, space_guid)
-    select 'user-' || n, 'space_developer', 'space-' || n from generate_series(0, %(instances)s / 10) n;
+    select md5('user' || n)::uuid::text, 'space_developer', 'space-' || n from generate_series(0, %(instances)s / 10) n;
     insert into service_instances (guid, name, type, space_guid, plan_guid)
     select md5('instance' || n)::uuid, 'db ' || n, 'managed', 'space-' || n / 10,
            md5('plan' || n %% %(brokers)s::int)::uuid
@@ -73,7 +73,7 @@ _FINISHED: Final = """
                 else 'succeeded' end,
            instance_guid, md5('broker' || instance %% 10)::uuid,
            md5('resource' || case when kind <= 96 then n when kind <= 98 then n - 60 else n - 50 end)::uuid,
-           'user-' || instance / 10, md5('request' || n),
+           md5('user' || instance / 10)::uuid::text, md5('request' || n),
            '{"service_id": "service-id", "plan_id": "plan-id", "context": {"platform": "cloudfoundry"}}',
            begun, 3, 1, 2, 'operation-' || n, 'done', begun + interval '1 day', true, 4,
            case when kind in (9, 29, 49) or n %% 10000 = 9999 or n %% 1000 = 77
@@ -99,12 +99,12 @@ _FINISHED: Final = """
     from finished where kind between 94 and 96;
     insert into audit_events (type, actor_guid, actor_name, target_guid, target_name, space_guid, organization_guid,
                               data, created_at)
-    select 'audit.service_instance.backup', 'user-' || instance / 10, 'somebody', instance_guid, 'db ' || instance,
-           'space-' || instance / 10, 'org-' || instance / 200,
+    select 'audit.service_instance.backup', md5('user' || instance / 10)::uuid::text, 'somebody', instance_guid,
+           'db ' || instance, 'space-' || instance / 10, 'org-' || instance / 200,
            jsonb_build_object('job_guid', md5('job' || n)::uuid), begun
     from finished;
     insert into idempotency_keys (user_guid, key, fingerprint, job_guid, created_at)
-    select 'user-' || n %% 100, 'key-' || n, 'same', md5('job' || n)::uuid,
+    select md5('user' || n %% 100)::uuid::text, 'key-' || n, 'same', md5('job' || n)::uuid,
            now() - make_interval(hours => 20) * (1 - n / (%(last)s + 1)::float8)
     from finished where n %% 9 = 0;
     drop view finished;
@@ -116,7 +116,7 @@ _OPEN: Final = """
                       broker_description, version, created_at, deadline_at, user_name, service_instance_name,
                       space_guid, organization_guid)
     select md5('open' || n)::uuid, 'service_instance.create_backup', %(state)s, md5('instance' || i)::uuid::text,
-           md5('broker' || i %% %(brokers)s::int)::uuid, md5('new' || n)::uuid, 'user-' || i / 10,
+           md5('broker' || i %% %(brokers)s::int)::uuid, md5('new' || n)::uuid, md5('user' || i / 10)::uuid::text,
            md5('request' || n),
            '{"service_id": "service-id", "plan_id": "plan-id", "context": {"platform": "cloudfoundry"}}', true,
            due, due, case when %(state)s = 'poll' then 1 else 0 end, case when %(state)s = 'poll' then 1 else 0 end, 0,
@@ -135,7 +135,7 @@ _OPEN: Final = """
 
 
 def guid_of(kind: str, number: int) -> UUID:
-    """The guid of a numbered thing: job, resource, instance, broker; of open ones: open, new."""
+    """The guid of a numbered thing: user, job, resource, instance, broker; of open ones: open, new."""
     return UUID(hashlib.md5(f"{kind}{number}".encode(), usedforsecurity=False).hexdigest())
 
 
@@ -147,7 +147,7 @@ def seed_directory(
     brokers: int = BROKERS,
     broker_url: str = "http://127.0.0.1:9",
 ) -> None:
-    """Brokers, and `instances` on them, ten to a space; `user-N` is a developer of `space-N`."""
+    """Brokers, and `instances` on them, ten to a space; user N is a developer of `space-N`."""
     sealer = Sealer([key.get_secret_value() for key in settings.secret_keys])
     _run(
         connection,

@@ -70,8 +70,8 @@ ALWAYS_QUICK = frozenset(
 
 ADMIN = Caller("admin", "admin", frozenset(ADMIN_SCOPES))
 #: A developer whose ten instances have a thousand jobs, which are the oldest; and one whose jobs are all over.
-QUIET = Caller("user-3", "somebody", frozenset(USER_SCOPES))
-BUSY = Caller("user-20", "somebody", frozenset(USER_SCOPES))
+QUIET = Caller(str(guid_of("user", 3)), "somebody", frozenset(USER_SCOPES))
+BUSY = Caller(str(guid_of("user", 20)), "somebody", frozenset(USER_SCOPES))
 INSTANCE = str(guid_of("instance", 33))
 FREE = QUIET_INSTANCES + BUSY_INSTANCES + OPEN  # the first instance without any job
 NOW = datetime.now(UTC)
@@ -277,8 +277,10 @@ QUERIES = [
     Query(
         "audit_events.prune", lambda s: s.events.prune(retention_s=79 * 86400, limit=100), 300, "audit_events_newest"
     ),
-    Query("idempotency_keys.find", lambda s: s.keys.find("user-0", "key-900"), 1, "idempotency_keys_pkey"),
-    Query("idempotency_keys.keep", lambda s: s.keys.keep("user-0", KEYS[0], OPEN_GUIDS[0]), 0),
+    Query(
+        "idempotency_keys.find", lambda s: s.keys.find(str(guid_of("user", 0)), "key-900"), 1, "idempotency_keys_pkey"
+    ),
+    Query("idempotency_keys.keep", lambda s: s.keys.keep(str(guid_of("user", 0)), KEYS[0], OPEN_GUIDS[0]), 0),
     Query("idempotency_keys.prune", lambda s: s.keys.prune(), 0, "idempotency_keys_oldest"),
     Query("directory.find_instance", lambda s: s.directory.find_instance(INSTANCE, QUIET), 0),
 ]
