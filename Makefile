@@ -1,6 +1,6 @@
 # For developers. Users need only ./run and ./test.
 .DEFAULT_GOAL := help
-.PHONY: help check format test chaos fuzz hung-queue lock memory wheel clean
+.PHONY: help check format test chaos fuzz growth hung-queue lock memory polling wheel clean
 
 python := .venv/bin/python
 
@@ -36,8 +36,15 @@ lock: .venv/installed ## Write the lock files anew from pyproject.toml; UPGRADE=
 hung-queue: .venv/installed ## Measure what a queue that hangs costs the callers of the API
 	$(python) -m tests.bench.hung_queue
 
+growth: .venv/installed ## Measure what statements cost with ten million finished jobs; SIZES=10000,1000000 JSON=file
+	$(python) -m tests.bench.growth $(if $(SIZES),--sizes $(SIZES)) $(if $(JSON),--json $(JSON))
+
 memory: .venv/installed ## Measure a worker's memory over 100 000 steps
 	$(python) -m tests.bench.memory
+
+polling: .venv/installed ## Poll many open jobs and see whether all are in time; OPEN=20000 INTERVAL=12 MINUTES=1 JSON=file
+	$(python) -m tests.bench.polling $(if $(OPEN),--open $(OPEN)) $(if $(INTERVAL),--interval $(INTERVAL)) \
+	  $(if $(MINUTES),--minutes $(MINUTES)) $(if $(JSON),--json $(JSON))
 
 wheel: .venv/installed ## Build the wheel into dist/
 	$(python) -m hatchling build -t wheel

@@ -96,7 +96,8 @@ class Usage:
         """Cores and resident MiB by name."""
         now = time.monotonic()
         elapsed, self._asked_at = now - self._asked_at, now
-        cores, memory = {}, {}
+        cores: dict[str, float] = {}
+        memory: dict[str, float] = {}
         for name, root in self._roots.items():
             used = rss = 0.0
             for process in (root, *root.children(recursive=True)):

@@ -110,7 +110,7 @@ class Query(NamedTuple):
 
 def page(rows: int, indexes: str = "", *, is_general: bool = True, **wanted: Any) -> Query:
     return Query(
-        "job_lists.page",
+        "job_lists.page_of_reader" if "reader" in wanted else "job_lists.page",
         lambda store: store.lists.list_page(JobFilter(**{"limit": PAGE} | wanted)),
         rows,
         indexes,
@@ -120,7 +120,7 @@ def page(rows: int, indexes: str = "", *, is_general: bool = True, **wanted: Any
 
 def count(rows: int, indexes: str = "", *, is_general: bool = True, **wanted: Any) -> Query:
     return Query(
-        "job_lists.count",
+        "job_lists.count_of_reader" if "reader" in wanted else "job_lists.count",
         lambda store: store.lists.count(JobFilter(**wanted), count_max=500),
         rows,
         indexes,
