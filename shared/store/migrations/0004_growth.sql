@@ -9,3 +9,9 @@ create index jobs_clean_ups on jobs (created_at) where is_clean_up and state <> 
 create index backups_unlisted on backups (service_instance_guid) where completed_at is not null and state <> 'succeeded';
 -- What happened to an instance, newest first.
 create index audit_events_of_target on audit_events (target_guid, created_at, guid);
+
+-- An open job leaves several dead rows behind with every step, in the indexes that dispatchers read from their beginnings.
+-- A fifth of all jobs, which is when PostgreSQL would clean up, are minutes of that once millions have ended; so is the
+-- tenth of them after which it would look at what the table has become.
+alter table jobs set (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000,
+                      autovacuum_analyze_scale_factor = 0.02);
