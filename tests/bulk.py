@@ -69,14 +69,14 @@ _FINISHED: Final = """
     select md5('job' || n)::uuid,
            'service_instance.' || case when kind <= 93 then 'create_backup' when kind <= 96 then 'restore'
                                        when kind <= 98 then 'delete_backup' else 'clean_up_backup' end,
-           case when kind in (9, 29, 49) or n %% 10000 = 9999 then 'failed' when n %% 1000 = 77 then 'cancelled'
+           case when kind in (9, 29, 49) or n = 9999 then 'failed' when n %% 1000 = 77 then 'cancelled'
                 else 'succeeded' end,
            instance_guid, md5('broker' || instance %% 10)::uuid,
            md5('resource' || case when kind <= 96 then n when kind <= 98 then n - 60 else n - 50 end)::uuid,
            md5('user' || instance / 10)::uuid::text, md5('request' || n),
            '{"service_id": "service-id", "plan_id": "plan-id", "context": {"platform": "cloudfoundry"}}',
            begun, 3, 1, 2, 'operation-' || n, 'done', begun + interval '1 day', true, 4,
-           case when kind in (9, 29, 49) or n %% 10000 = 9999 or n %% 1000 = 77
+           case when kind in (9, 29, 49) or n = 9999 or n %% 1000 = 77
                 then '[{"code": 10009, "title": "CF-UnableToPerform", "detail": "broken"}]'::jsonb else '[]' end,
            begun, begun + interval '5 minutes', begun + interval '5 minutes', 'somebody', 'db ' || instance,
            'space-' || instance / 10, 'org-' || instance / 200,

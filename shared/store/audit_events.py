@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from shared.lists import AuditEvent, Page
 from shared.store.sql import load
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _SQL = load("audit_events")
 
+#: So many events beyond the page are counted: to count them all would take ever longer.
+COUNT_AHEAD: Final = 10_000
+
 
 class AuditEvents:
     """The repository of audit events. Callers see those of spaces where they may see who did what."""
@@ -25,9 +28,11 @@ class AuditEvents:
         self._database = database
 
     async def list_page(self, wanted: AuditEventFilter, caller: Caller) -> Page[AuditEvent]:
-        """A page of those events that the caller may see, and how many there are in all."""
+        """A page of those events that the caller may see, and how many there are, counted up to `COUNT_AHEAD` more."""
         parameters = asdict(wanted) | _who(caller)
-        total = await self._database.fetch(_SQL["count"], parameters)
+        total = await self._database.fetch(
+            _SQL["count"], parameters | {"count_max": wanted.offset + wanted.limit + COUNT_AHEAD}
+        )
         rows = await self._database.fetch(_SQL["list_newest" if wanted.is_newest_first else "list_oldest"], parameters)
         return Page(tuple(AuditEvent(**row) for row in rows), total[0]["n"])
 

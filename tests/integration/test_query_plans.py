@@ -24,7 +24,7 @@ from shared.security.secrets import generate_key
 from shared.security.tokens import ADMIN_SCOPES, USER_SCOPES, Caller
 from shared.settings import Settings
 from shared.states import Event, JobState, Operation
-from shared.store.audit_events import AuditEvents
+from shared.store.audit_events import COUNT_AHEAD, AuditEvents
 from shared.store.backups import Backups
 from shared.store.idempotency_keys import IdempotencyKeys
 from shared.store.job_lists import JobLists
@@ -249,6 +249,7 @@ QUERIES = [
     page(OPEN, "", reader=QUIET.user_guid, states=(JobState.POLL,)),
     page(2 * OPEN, "", is_general=False, updated_since=NOW - DAY / 4),
     page(3 * PAGE, "", updated_before=NOW - 79 * DAY, order="created_at"),
+    count(500),
     count(500, "jobs_of_instance", reader=QUIET.user_guid),
     count(500, "jobs_of_instance", reader=BUSY.user_guid),
     count(100, "jobs_of_instance", service_instance_guids=(INSTANCE,)),
@@ -269,6 +270,7 @@ QUERIES = [
     Query("backups.list_known", lambda s: s.backups.list_known([INSTANCE]), 900, "jobs_of_instance"),
     Query("backups.mark_deleted", lambda s: mark(s, "succeeded"), 1, "backups_pkey"),
     Query("backups.mark_succeeded_again", lambda s: mark(s, "deleted"), 4, "backups_pkey"),
+    events("count", COUNT_AHEAD + PAGE),
     events("list_newest", 2 * PAGE, "audit_events_newest"),
     events("list_oldest", 2 * PAGE, "audit_events_newest", is_newest_first=False),
     events("list_newest", 2 * PAGE, "audit_events_of_target", target_guids=[INSTANCE], is_general=False),
@@ -287,7 +289,6 @@ QUERIES = [
 #: Those that have no query above, and why not.
 LEFT_OUT = {
     "jobs.lock_keys": "reads no table",
-    "audit_events.count": "counts all that there are",
     "directory.lock_directory": "reads no table",
 } | dict.fromkeys(
     (name for name in statements() if name.startswith(("directory.apply_", "directory.lock_brokers"))),
@@ -329,7 +330,8 @@ def connections(
 
 def _check(found: Explained, query: Query, mode: str) -> None:
     said = f"{mode}\n{found.text}\n{found.shown}"
-    assert not found.scanned, said
+    # What is counted up to a bound may be met in any order.
+    assert query.name.endswith(".count") or not found.scanned, said
     assert found.rows <= query.rows, said
     assert found.indexes >= set(query.indexes.split()), said
 

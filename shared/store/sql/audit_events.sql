@@ -1,10 +1,12 @@
 -- Statements on audit events. The schema's trigger writes them.
 
 -- name: count
--- How many events a page is one of.
+-- How many events a page is one of, counted up to a bound.
 select count(*) as n
-from find_audit_events(%(user_guid)s, %(sees_everything)s, %(types)s, %(target_guids)s, %(space_guids)s,
-                       %(organization_guids)s, %(since)s, %(before)s);
+from (select
+      from find_audit_events(%(user_guid)s, %(sees_everything)s, %(types)s, %(target_guids)s, %(space_guids)s,
+                             %(organization_guids)s, %(since)s, %(before)s)
+      limit %(count_max)s) counted;
 
 -- name: list_oldest
 -- A page of events, the oldest first.
