@@ -52,6 +52,7 @@ STEPS: Final = 3
 MANY: Final = 2_000_000
 WARM_UP: Final = 20
 FREE: Final = QUIET_INSTANCES + BUSY_INSTANCES + OPEN
+TABLES: Final = ("jobs", "job_steps", "backups", "restores", "audit_events")
 #: What loading goes without; only the server of the benchmark is set so, and only while it loads.
 LOADING: Final = {
     "max_wal_size": "16GB",
@@ -83,15 +84,27 @@ def load(connection: psycopg.Connection[Any], settings: Settings, finished: int)
     """Fill the tables; indexes are made afterwards, which is many times as quick."""
     _configure(connection, LOADING)
     seed_directory(connection, settings, instances=FREE + 5000)
+    constraints = connection.execute(
+        "select conrelid::regclass::text as table_name, conname as name, pg_get_constraintdef(oid) as definition"
+        " from pg_constraint where conrelid = any(%s::regclass[])"
+        " and (contype = 'p' or confrelid = any(%s::regclass[])) order by contype desc",
+        (list(TABLES), list(TABLES)),
+    ).fetchall()
     indexes = connection.execute(
-        "select i.indexrelid::regclass::text as name, pg_get_indexdef(i.indexrelid) as definition from pg_index i"
-        " join pg_class c on c.oid = i.indrelid"
-        " where c.relname in ('jobs', 'backups', 'job_steps', 'audit_events', 'restores')"
-        " and not exists (select from pg_constraint k where k.conindid = i.indexrelid)"
+        "select indexrelid::regclass::text as name, pg_get_indexdef(indexrelid) as definition from pg_index"
+        " where indrelid = any(%s::regclass[]) and not indisprimary",
+        (list(TABLES),),
     ).fetchall()
     for index in indexes:
         connection.execute(f"drop index {index['name']}".encode())
+    for each in reversed(constraints):
+        connection.execute(f"alter table {each['table_name']} drop constraint {each['name']}".encode())
     seed_finished(connection, finished, steps=STEPS if finished < MANY else 1)
+    for each in constraints:
+        # The rows refer to each other as they should; looking at all of them would only take time.
+        is_reference = each["definition"].startswith("FOREIGN")
+        definition = each["definition"] + (" not valid" if is_reference else "")
+        connection.execute(f"alter table {each['table_name']} add constraint {each['name']} {definition}".encode())
     for index in indexes:
         connection.execute(index["definition"])
     seed_open(connection, OPEN, due=DUE)
