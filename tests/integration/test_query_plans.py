@@ -29,7 +29,7 @@ from shared.store.backups import Backups
 from shared.store.idempotency_keys import IdempotencyKeys
 from shared.store.job_lists import JobLists
 from shared.store.jobs import Jobs
-from tests.bulk import BUSY_INSTANCES, QUIET_INSTANCES, guid_of, seed_directory, seed_finished, seed_open
+from tests.bulk import BUSY_INSTANCES, PER_INSTANCE, QUIET_INSTANCES, guid_of, seed_directory, seed_finished, seed_open
 from tests.integration.plans import Explained, Explainer, statements
 from tests.support import job_request
 
@@ -128,17 +128,16 @@ def count(rows: int, indexes: str = "", *, is_general: bool = True, **wanted: An
     )
 
 
-def events(name: str, rows: int, indexes: str = "", *, is_general: bool = True, **wanted: Any) -> Query:
+def events(name: str, rows: int, indexes: str = "", caller: Caller = ADMIN, **wanted: Any) -> Query:
     nothing: dict[str, Any] = dict.fromkeys(
         ("types", "target_guids", "space_guids", "organization_guids", "since", "before")
     )
     wanted = {"is_newest_first": True, "limit": PAGE, "offset": 0} | nothing | wanted
     return Query(
         f"audit_events.{name}",
-        lambda store: store.events.list_page(AuditEventFilter(**wanted), ADMIN),
+        lambda store: store.events.list_page(AuditEventFilter(**wanted), caller),
         rows,
         indexes,
-        is_general,
     )
 
 
@@ -271,10 +270,15 @@ QUERIES = [
     Query("backups.mark_deleted", lambda s: mark(s, "succeeded"), 1, "backups_pkey"),
     Query("backups.mark_succeeded_again", lambda s: mark(s, "deleted"), 4, "backups_pkey"),
     events("count", COUNT_AHEAD + PAGE),
-    events("list_newest", 2 * PAGE, "audit_events_newest"),
-    events("list_oldest", 2 * PAGE, "audit_events_newest", is_newest_first=False),
-    events("list_newest", 2 * PAGE, "audit_events_of_target", target_guids=[INSTANCE], is_general=False),
-    events("list_newest", 2 * PAGE, before=NOW - 40 * DAY, is_general=False),
+    events("count", PER_INSTANCE, "audit_events_of_target", target_guids=[INSTANCE]),
+    events("count_of_reader", 10 * PER_INSTANCE, "audit_events_of_space", caller=QUIET),
+    events("page", 2 * PAGE, "audit_events_newest"),
+    events("page", 2 * PAGE, "audit_events_newest", is_newest_first=False),
+    events("page", 2 * PAGE, "audit_events_newest", before=NOW - 40 * DAY),
+    events("page_of_targets", 2 * PAGE, "audit_events_of_target", target_guids=[INSTANCE]),
+    events("page_of_targets", 2 * PAGE, "audit_events_of_target", caller=QUIET, target_guids=[INSTANCE]),
+    events("page_of_reader", 2 * PAGE, "audit_events_of_space", caller=QUIET),
+    events("page_of_reader", 2 * PAGE, "audit_events_of_space", caller=BUSY, is_newest_first=False),
     Query("audit_events.find", find_event, 2 * PAGE, "audit_events_pkey"),
     Query(
         "audit_events.prune", lambda s: s.events.prune(retention_s=79 * 86400, limit=100), 300, "audit_events_newest"

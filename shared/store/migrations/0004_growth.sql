@@ -7,8 +7,9 @@ create index jobs_clean_ups on jobs (created_at) where is_clean_up and state <> 
 -- The backups of an instance that are not listed any more, or never were. Those being made are found by their open jobs,
 -- so that accepting one costs no more.
 create index backups_unlisted on backups (service_instance_guid) where completed_at is not null and state <> 'succeeded';
--- What happened to an instance, newest first.
+-- What happened to an instance, and what an auditor of an organization sees.
 create index audit_events_of_target on audit_events (target_guid, created_at, guid);
+create index audit_events_of_organization on audit_events (organization_guid, created_at, guid);
 
 -- An open job leaves several dead rows behind with every step, in the indexes that dispatchers read from their beginnings.
 -- A fifth of all jobs, which is when PostgreSQL would clean up, are minutes of that once millions have ended; so is the
