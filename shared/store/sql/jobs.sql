@@ -125,7 +125,8 @@ select * from public_jobs where guid = %(guid)s;
 
 -- name: find_due
 -- Due jobs that nobody is on and that were not hinted lately: of each broker that may be called the first by priority
--- and age; and whatever has passed its deadline. Brokers take turns, so that none keeps the others out.
+-- and age; and whatever has passed its deadline. Brokers take turns, so that none keeps the others out. Each row has the
+-- number of those that were found of its broker.
 with callable as (
     select broker_guid
     from broker_states
@@ -133,7 +134,8 @@ with callable as (
 ),
 candidate as (
     select j.guid, j.broker_guid,
-           row_number() over (partition by j.broker_guid order by j.priority, j.next_hint_at) as turn
+           row_number() over (partition by j.broker_guid order by j.priority, j.next_hint_at) as turn,
+           count(*) over (partition by j.broker_guid) as of_broker
     from callable
     cross join generate_series(0, 3) as level
     cross join lateral (
@@ -144,14 +146,14 @@ candidate as (
         order by next_hint_at
         limit %(share)s) j
     union all
-    (select guid, broker_guid, 0
+    (select guid, broker_guid, 0, 0
      from jobs
      where completed_at is null and deadline_at <= now() and next_hint_at <= now()
        and (lease_until is null or lease_until <= now())
      order by deadline_at
      limit %(share)s)
 )
-select guid, broker_guid from candidate order by turn limit %(limit)s;
+select guid, broker_guid, of_broker from candidate order by turn limit %(limit)s;
 
 -- name: find_due_by_user
 -- The same for brokers with many due jobs: some of each user, so that no user keeps the others out. Looks at a bounded
