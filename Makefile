@@ -1,6 +1,6 @@
 # For developers. Users need only ./run and ./test.
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-peers check format test chaos fuzz hung-queue lock memory reads start-up wheel clean
+.PHONY: help bench bench-peers check format test chaos fuzz growth hung-queue lock memory polling reads start-up wheel clean
 
 python := .venv/bin/python
 
@@ -47,11 +47,18 @@ reads: .venv/installed ## Measure reads of jobs, and 10 000 who wait for one; WA
 	$(python) -m tests.bench.reads $(if $(WAITERS),--waiters $(WAITERS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	  $(if $(JSON),--json $(JSON))
 
+growth: .venv/installed ## Measure what statements cost with ten million finished jobs; SIZES=10000,1000000 JSON=file
+	$(python) -m tests.bench.growth $(if $(SIZES),--sizes $(SIZES)) $(if $(JSON),--json $(JSON))
+
 memory: .venv/installed ## Measure a worker's memory over 100 000 steps
 	$(python) -m tests.bench.memory
 
 start-up: .venv/installed ## Measure how long starting takes: imports, API, worker, ./run
 	$(python) -m tests.bench.start
+
+polling: .venv/installed ## Poll many open jobs and see whether all are in time; OPEN=20000 INTERVAL=12 MINUTES=1 JSON=file
+	$(python) -m tests.bench.polling $(if $(OPEN),--open $(OPEN)) $(if $(INTERVAL),--interval $(INTERVAL)) \
+	  $(if $(MINUTES),--minutes $(MINUTES)) $(if $(JSON),--json $(JSON))
 
 wheel: .venv/installed ## Build the wheel into dist/
 	$(python) -m hatchling build -t wheel

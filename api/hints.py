@@ -77,7 +77,8 @@ class HintPump:
             await self._offered.wait()
             self._offered.clear()
             while self._waiting:
-                await asyncio.sleep(await self._send(self._next_hint()))
+                pause_s = await self._send(self._next_hint())
+                await asyncio.sleep(pause_s)
 
     async def _send(self, hint: Hint) -> float:
         """Send `hint`; for how many seconds no other may be sent."""

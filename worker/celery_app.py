@@ -38,8 +38,9 @@ _log = get_logger(__name__)
 TASK: Final = "safekeep.look"
 PULSE_TASK: Final = "safekeep.pulse"
 QUEUES: Final = ("start", "poll")
-#: Celery threads that hand hints over to the engine, which takes no time.
-THREADS: Final = 4
+#: Celery threads that hand hints over to the engine, which takes next to no time. Yet where all of them are at it, the
+#: consumer looks away from the queue, and up again only when its timer says so, a second later; so there are many.
+THREADS: Final = 64
 CONNECT_TIMEOUT_S: Final = 2
 SOCKET_TIMEOUT_S: Final = 3
 HEALTH_CHECK_S: Final = 10

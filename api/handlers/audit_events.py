@@ -29,7 +29,8 @@ async def list_audit_events(request: web.Request, query: AuditEventsQuery) -> we
     """Lists audit events that the caller may see.
 
     These are those of spaces in which the caller is a developer or auditor, and of organizations that the caller
-    audits; administrators, and those who read everything, see all.
+    audits; administrators, and those who read everything, see all. `total_results` is counted up to 10000 events beyond
+    the page, so that `next` leads through all of them, however many there are.
 
     `start_backup`, `start_restore` and `start_delete_backup` say that the service broker has taken the operation on,
     `backup`, `restore` and `delete_backup` that it is done, `cancel_backup` and the like that somebody ended it. An

@@ -20,13 +20,16 @@ from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import psycopg
 
 from deploy.local.errors import LocalStackError
 from deploy.local.processes import ChildProcess, Server, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 USER: Final = "safekeep"
 START_TIMEOUT_S: Final = 30
@@ -74,15 +77,19 @@ def find_postgres_tool(name: str) -> Path:
 class PostgresServer(Server):
     """One PostgreSQL server with its data in `data_directory`, on a free port of the loopback interface.
 
-    With `is_durable=False` it does without what only matters when the computer crashes, which suits tests.
+    With `is_durable=False` it does without what only matters when the computer crashes, which suits tests. The server's
+    own `settings` go before ours.
     """
 
-    def __init__(self, data_directory: Path, *, is_durable: bool = True) -> None:
+    def __init__(
+        self, data_directory: Path, *, is_durable: bool = True, settings: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__("PostgreSQL")
         self._home = data_directory.absolute()
         self._data = self._home / "data"
         self._log = self._home / "postgres.log"
         self._is_durable = is_durable
+        self._settings = dict(settings or {})
         self._sockets: Path | None = None
 
     @property
@@ -187,13 +194,14 @@ class PostgresServer(Server):
             time.sleep(0.1)
 
     def _run(self) -> None:
-        settings = {
+        settings: dict[str, str] = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
             "unix_socket_directories": str(self._sockets),
             "max_connections": "200",
             "shared_buffers": "64MB",
-        } | ({} if self._is_durable else _FAST)
+        }
+        settings |= ({} if self._is_durable else _FAST) | self._settings
         self._log.write_bytes(b"")
         self._process = ChildProcess(
             "PostgreSQL",

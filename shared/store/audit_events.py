@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from shared.lists import AuditEvent, Page
 from shared.store.sql import load
 
 if TYPE_CHECKING:
+    from typing import LiteralString
     from uuid import UUID
 
     from shared.lists import AuditEventFilter
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
     from shared.store.database import Database
 
 _SQL = load("audit_events")
+
+#: So many events beyond the page are counted: to count them all would take ever longer.
+COUNT_AHEAD: Final = 10_000
+#: The conditions of a filter's fields.
+_CONDITIONS: Final = {
+    "types": "of_types",
+    "target_guids": "of_targets",
+    "space_guids": "of_spaces",
+    "organization_guids": "of_organizations",
+    "since": "created_since",
+    "before": "created_before",
+}
 
 
 class AuditEvents:
@@ -25,10 +38,20 @@ class AuditEvents:
         self._database = database
 
     async def list_page(self, wanted: AuditEventFilter, caller: Caller) -> Page[AuditEvent]:
-        """A page of those events that the caller may see, and how many there are in all."""
+        """A page of those events that the caller may see, and how many there are, counted up to `COUNT_AHEAD` more."""
+        ending = "" if caller.sees_everything else "_of_reader"
+        conditions = _conditions(wanted)
+        order = _SQL["order_newest" if wanted.is_newest_first else "order_oldest"]
+        count = _SQL[f"count{ending}"].format(conditions=conditions)
+        if wanted.target_guids is not None:
+            seen = _SQL["everything" if caller.sees_everything else "of_reader"]
+            page = _SQL["page_of_targets"].format(conditions=f"{seen}\nand {conditions}", order=order)
+        else:
+            page = _SQL[f"page{ending}"].format(conditions=conditions, order=order)
         parameters = asdict(wanted) | _who(caller)
-        total = await self._database.fetch(_SQL["count"], parameters)
-        rows = await self._database.fetch(_SQL["list_newest" if wanted.is_newest_first else "list_oldest"], parameters)
+        count_max = wanted.offset + wanted.limit + COUNT_AHEAD
+        total = await self._database.fetch(count, parameters | {"count_max": count_max})
+        rows = await self._database.fetch(page, parameters)
         return Page(tuple(AuditEvent(**row) for row in rows), total[0]["n"])
 
     async def find(self, guid: UUID, caller: Caller) -> AuditEvent | None:
@@ -40,6 +63,12 @@ class AuditEvents:
         """Delete at most `limit` events that are older than `retention_s` seconds; how many went."""
         rows = await self._database.fetch(_SQL["prune"], {"retention_s": retention_s, "limit": limit})
         return len(rows)
+
+
+def _conditions(wanted: AuditEventFilter) -> LiteralString:
+    """What an event in the list fulfils, put together from the statements of the file."""
+    found = [_SQL[name] for field, name in _CONDITIONS.items() if getattr(wanted, field) is not None]
+    return "\nand ".join(found) or _SQL["everything"]
 
 
 def _who(caller: Caller) -> dict[str, object]:

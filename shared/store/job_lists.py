@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _SQL = load("job_lists")
 #: The conditions of a filter's fields.
 _CONDITIONS: Final = {
-    "reader": "of_reader",
     "guids": "of_guids",
     "service_instance_guids": "of_instances",
     "created_since": "created_since",
@@ -42,7 +41,7 @@ class JobLists:
 
     async def count(self, wanted: JobFilter, *, count_max: int) -> int:
         """How many jobs the list has in all, counted up to `count_max`."""
-        statement = _SQL["count"].format(conditions=_conditions(wanted))
+        statement = _SQL[f"count{_of(wanted)}"].format(conditions=_conditions(wanted))
         count: int = (await self._database.fetch(statement, _parameters(wanted) | {"count_max": count_max}))[0]["n"]
         return count
 
@@ -50,7 +49,7 @@ class JobLists:
         """The part of the list that is asked for."""
         column = wanted.order.removeprefix("-")
         order = _SQL[f"order_{column}" if column == wanted.order else f"order_{column}_descending"]
-        statement = _SQL["page"].format(conditions=_conditions(wanted), order=order)
+        statement = _SQL[f"page{_of(wanted)}"].format(conditions=_conditions(wanted), order=order)
         return [to_job(row) for row in await self._database.fetch(statement, _parameters(wanted))]
 
     async def read(self, guids: Collection[UUID]) -> list[Job]:
@@ -120,6 +119,11 @@ def _parameters(wanted: JobFilter) -> dict[str, object]:
     """The filter's values as the driver wants them. It sends those alone that the statement has."""
     values = asdict(wanted)
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _of(wanted: JobFilter) -> LiteralString:
+    """The ending of the statement's name."""
+    return "" if wanted.reader is None else "_of_reader"
 
 
 def _conditions(wanted: JobFilter) -> LiteralString:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
@@ -43,8 +42,11 @@ POLL_PRIORITY = 0
 #: A poll that is due so soon is taken by the process that recorded the step before it: handing it to another would cost
 #: more than the wait. Only if that process has not come to it within the grace does the dispatcher hint it.
 SOON_S = 1.5
-#: From so many due jobs on, a broker's users take turns; below it, all are hinted at once anyway.
+#: From so many hinted jobs on, there may soon be more.
 CROWD = 50
+#: From so many due jobs on, a broker's users take turns; below it, all are hinted within a second anyway. Turns cost a
+#: look at each user, most of whom have nothing due.
+TURNS = 500
 #: Users of such a broker that one look takes in, and jobs of each of them and of each priority.
 USERS = 500
 SHARE = 100
@@ -126,10 +128,9 @@ class Jobs:
         limit = self._settings.dispatch_batch if limit is None else limit
         served = crowded or {}
         found = await self._database.fetch(
-            _SQL["find_due"], {"left_alone": list(served), "share": CROWD, "limit": limit}
+            _SQL["find_due"], {"left_alone": list(served), "share": min(TURNS, limit), "limit": limit}
         )
-        counts = Counter(row["broker_guid"] for row in found)
-        full = {broker for broker, count in counts.items() if count >= min(CROWD, limit)}
+        full = {row["broker_guid"] for row in found if row["of_broker"] >= min(TURNS, limit)}
         if full or served:
             pairs = [(broker, user) for broker, users in served.items() for user in users]
             found = [row for row in found if row["broker_guid"] not in full]

@@ -23,15 +23,50 @@ select guid, version, instance_exists, broker_retry_at, clean_up_guid, due_in_s 
 select distinct job_guid from job_steps where recorded_at >= now() - make_interval(secs => %(age_s)s);
 
 -- name: page
--- A part of a list. It is cut out before anything is looked up for its jobs.
+-- A part of a list. It is cut out before anything is looked up for its jobs, and that by the guid of each.
 with page as (
     select j.guid from jobs j where {conditions} order by {order} limit %(limit)s offset %(offset)s
 )
-select j.* from page join public_jobs j using (guid) order by {order};
+select j.*
+from page
+cross join lateral (select * from public_jobs p where p.guid = page.guid limit 1) j
+order by {order};
+
+-- name: page_of_reader
+-- The same of the instances that a user can read. So many of each as could be in it, put together: a walk through the
+-- jobs of everybody until there are enough of this user's may go to the end. Jobs of instances that are gone have no
+-- readers.
+with page as (
+    select j.guid
+    from (select distinct service_instance_guid from readable_instances where user_guid = %(reader)s) i
+    cross join lateral (
+        select j.guid, j.created_at, j.updated_at
+        from jobs j
+        where j.service_instance_guid = i.service_instance_guid and {conditions}
+        order by {order}
+        limit %(limit)s::bigint + %(offset)s::bigint) j
+    order by {order}
+    limit %(limit)s offset %(offset)s
+)
+select j.*
+from page
+cross join lateral (select * from public_jobs p where p.guid = page.guid limit 1) j
+order by {order};
 
 -- name: count
 -- How many jobs a list has, counted up to a bound.
 select count(*) as n from (select from jobs j where {conditions} limit %(count_max)s) counted;
+
+-- name: count_of_reader
+-- The same of the instances that a user can read.
+select count(*) as n
+from (select
+      from (select distinct service_instance_guid from readable_instances where user_guid = %(reader)s) i
+      cross join lateral (
+          select from jobs j
+          where j.service_instance_guid = i.service_instance_guid and {conditions}
+          limit %(count_max)s) j
+      limit %(count_max)s) counted;
 
 -- name: order_created_at
 j.created_at, j.guid
@@ -47,10 +82,6 @@ j.updated_at desc, j.guid desc
 
 -- name: everything
 true
-
--- name: of_reader
--- Of the instances that a user can read. Jobs of instances that are gone have no readers.
-j.service_instance_guid in (select service_instance_guid from readable_instances where user_guid = %(reader)s)
 
 -- name: of_guids
 j.guid = any(%(guids)s)

@@ -113,7 +113,8 @@ accepted as (
 )
 select b.state, b.is_being_restored, a.guid is not null as is_stored,
        coalesce(a.guid, (select j.guid from jobs j
-                         where j.resource_guid = b.guid and j.operation = %(operation)s and j.completed_at is null))
+                         where j.resource_guid = b.guid and j.operation = 'service_instance.delete_backup'
+                           and j.completed_at is null))
            as job_guid
 from backup b
 left join accepted a on true;
@@ -124,7 +125,8 @@ select * from public_jobs where guid = %(guid)s;
 
 -- name: find_due
 -- Due jobs that nobody is on and that were not hinted lately: of each broker that may be called the first by priority
--- and age; and whatever has passed its deadline. Brokers take turns, so that none keeps the others out.
+-- and age; and whatever has passed its deadline. Brokers take turns, so that none keeps the others out. Each row has the
+-- number of those that were found of its broker.
 with callable as (
     select broker_guid
     from broker_states
@@ -132,7 +134,8 @@ with callable as (
 ),
 candidate as (
     select j.guid, j.broker_guid,
-           row_number() over (partition by j.broker_guid order by j.priority, j.next_hint_at) as turn
+           row_number() over (partition by j.broker_guid order by j.priority, j.next_hint_at) as turn,
+           count(*) over (partition by j.broker_guid) as of_broker
     from callable
     cross join generate_series(0, 3) as level
     cross join lateral (
@@ -143,14 +146,14 @@ candidate as (
         order by next_hint_at
         limit %(share)s) j
     union all
-    (select guid, broker_guid, 0
+    (select guid, broker_guid, 0, 0
      from jobs
      where completed_at is null and deadline_at <= now() and next_hint_at <= now()
        and (lease_until is null or lease_until <= now())
      order by deadline_at
      limit %(share)s)
 )
-select guid, broker_guid from candidate order by turn limit %(limit)s;
+select guid, broker_guid, of_broker from candidate order by turn limit %(limit)s;
 
 -- name: find_due_by_user
 -- The same for brokers with many due jobs: some of each user, so that no user keeps the others out. Looks at a bounded
@@ -486,7 +489,7 @@ select c.guid, c.operation, c.state, c.resource_guid, c.service_instance_guid, b
        now() as read_at
 from jobs c
 join brokers b on b.guid = c.broker_guid
-where c.is_clean_up
+where c.is_clean_up and c.state <> 'succeeded'
   and (c.completed_at is null
        or (c.state = 'failed' and not exists (select from jobs r where r.parent_guid = c.guid)))
 order by c.created_at;
@@ -532,7 +535,8 @@ where c.guid = %(guid)s;
 -- name: prune
 -- Deletes some of the jobs that ended long ago, with their steps, their restores, and their backups unless these
 -- succeeded. However old, the job of an instance's newest backup stays, and so does a clean-up that was given up and not
--- tried again: something is left at a broker, and nobody has seen to it. Returns how many went.
+-- tried again: something is left at a broker, and nobody has seen to it. Returns how many went. `offset 0` has the
+-- conditions looked at for one job after the other, from the oldest on, and not for all of them at once.
 with old as (
     select j.guid, j.resource_guid
     from jobs j
@@ -542,8 +546,10 @@ with old as (
           where b.guid = j.resource_guid and b.state = 'succeeded'
             and not exists (select from backups n
                             where n.service_instance_guid = b.service_instance_guid and n.state = 'succeeded'
-                              and (n.created_at, n.guid) > (b.created_at, b.guid)))
-      and not (j.is_clean_up and j.state = 'failed' and not exists (select from jobs r where r.parent_guid = j.guid))
+                              and (n.created_at, n.guid) > (b.created_at, b.guid)
+                            offset 0)
+          offset 0)
+      and not (j.is_clean_up and j.state = 'failed' and not exists (select from jobs r where r.parent_guid = j.guid offset 0))
     order by j.completed_at
     limit %(limit)s
     for update of j skip locked
