@@ -19,3 +19,57 @@ create index job_steps_latest on job_steps (recorded_at);
 -- tenth of them after which it would look at what the table has become.
 alter table jobs set (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000,
                       autovacuum_analyze_scale_factor = 0.02);
+
+-- Audit events are written for all steps of a statement at once, since a row's own trigger, with a way back for each,
+-- cost as much as all the rest of recording a step. Only when that fails is each written for itself, and what goes wrong
+-- with one is a warning, so that it fails nothing and no other.
+create function write_audit_events_of(steps job_steps[]) returns void language plpgsql as $$
+begin
+    insert into audit_events (type, actor_guid, actor_name, target_guid, target_name, space_guid, organization_guid, data)
+    select 'audit.service_instance.'
+               || case s.event when 'accepted' then 'start_' when 'cancelled' then 'cancel_' else '' end
+               || case j.operation when 'service_instance.create_backup' then 'backup'
+                                   else split_part(j.operation, '.', 2) end,
+           coalesce(s.actor_guid, j.user_guid), coalesce(s.actor_name, j.user_name),
+           j.service_instance_guid, j.service_instance_name, j.space_guid, j.organization_guid,
+           jsonb_build_object(
+               'job_guid', j.guid,
+               case when j.operation = 'service_instance.restore' then 'restore_guid' else 'backup_guid' end,
+               j.resource_guid,
+               'request', (j.request_body::jsonb - array['service_id', 'plan_id', 'context'])
+                          || case when j.request_body::jsonb ? 'parameters'
+                                  then '{"parameters": "[PRIVATE DATA HIDDEN]"}'::jsonb else '{}' end)
+    from unnest(steps) s
+    cross join lateral (select * from jobs where guid = s.job_guid offset 0) j
+    where not j.is_clean_up;
+end $$;
+
+create function write_audit_events() returns trigger language plpgsql as $$
+declare
+    steps job_steps[];
+    step job_steps;
+begin
+    select array_agg(row(n.*)::job_steps) into steps
+    from new_steps n
+    where n.event in ('accepted', 'succeeded', 'cancelled');
+    if steps is null then
+        return null;
+    end if;
+    begin
+        perform write_audit_events_of(steps);
+    exception when others then
+        foreach step in array steps loop
+            begin
+                perform write_audit_events_of(array[step]);
+            exception when others then
+                raise warning 'no audit event of job % was written: %', step.job_guid, sqlerrm;
+            end;
+        end loop;
+    end;
+    return null;
+end $$;
+
+drop trigger job_steps_audit on job_steps;
+drop function write_audit_event();
+create trigger job_steps_audit after insert on job_steps referencing new table as new_steps for each statement
+    execute function write_audit_events();

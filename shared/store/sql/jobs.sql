@@ -1,4 +1,7 @@
 -- Statements on jobs. Every time is the database's; every change of a claimed job is guarded by its fence.
+--
+-- Given jobs are looked up one by one, behind a fence (`offset 0` or a lock), and only then asked what they are. Plans are
+-- kept, and one that was made when few jobs were open would otherwise go through all open jobs for each given one.
 
 -- name: lock_keys
 -- One request at a time decides about a key; freed with the transaction. The statement that follows in it sees what the
@@ -204,11 +207,15 @@ select guid, broker_guid from candidate order by turn limit %(limit)s;
 -- Takes those of the given jobs that are still to be hinted, and says when each may be hinted again: later and later
 -- while nobody claims it. Any number of dispatchers may run this at once.
 with due as (
-    select guid
-    from jobs
-    where guid = any(%(guids)s) and completed_at is null and next_hint_at <= now()
-      and due_at <= now() and (lease_until is null or lease_until <= now())
-    for update skip locked
+    select j.guid
+    from unnest(%(guids)s::uuid[]) as w (guid)
+    cross join lateral (
+        select guid, completed_at, next_hint_at, due_at, lease_until
+        from jobs
+        where guid = w.guid
+        for update skip locked) j
+    where j.completed_at is null and j.next_hint_at <= now()
+      and j.due_at <= now() and (j.lease_until is null or j.lease_until <= now())
 )
 update jobs
 set next_hint_at = now() + make_interval(
@@ -220,10 +227,14 @@ returning jobs.guid, jobs.state, jobs.broker_guid;
 
 -- name: look
 -- Those of the given jobs that are due and that nobody is on, with what decides whose turn it is.
-select guid, broker_guid, user_guid, priority
-from jobs
-where guid = any(%(guids)s) and completed_at is null
-  and due_at <= now() and (lease_until is null or lease_until <= now());
+select j.guid, j.broker_guid, j.user_guid, j.priority
+from unnest(%(guids)s::uuid[]) as w (guid)
+cross join lateral (
+    select guid, broker_guid, user_guid, priority, completed_at, due_at, lease_until
+    from jobs
+    where guid = w.guid
+    offset 0) j
+where j.completed_at is null and j.due_at <= now() and (j.lease_until is null or j.lease_until <= now());
 
 -- name: lock_brokers
 -- One claim at a time decides about a broker, so that limits hold over all workers. The statement that follows in the
@@ -243,7 +254,11 @@ with wanted as (
     select j.guid, j.broker_guid, j.user_guid, j.priority, j.deadline_at <= now() as is_expired, w.place,
            row_number() over (partition by j.broker_guid order by w.place) as turn
     from unnest(%(guids)s::uuid[]) with ordinality as w (guid, place)
-    join jobs j using (guid)
+    cross join lateral (
+        select guid, broker_guid, user_guid, priority, deadline_at, completed_at, due_at, lease_until
+        from jobs
+        where guid = w.guid
+        offset 0) j
     where j.completed_at is null and j.due_at <= now() and (j.lease_until is null or j.lease_until <= now())
 ),
 limits as (
@@ -280,10 +295,12 @@ due as (
     select j.guid, w.turn <= r.free as may_call
     from wanted w
     join room r using (broker_guid)
-    join jobs j on j.guid = w.guid
-    where (w.turn <= r.free or w.is_expired)
-      and j.completed_at is null and j.due_at <= now() and (j.lease_until is null or j.lease_until <= now())
-    for update of j skip locked
+    cross join lateral (
+        select guid, completed_at, due_at, lease_until
+        from jobs
+        where guid = w.guid and (w.turn <= r.free or w.is_expired)
+        for update skip locked) j
+    where j.completed_at is null and j.due_at <= now() and (j.lease_until is null or j.lease_until <= now())
 ),
 claimed as (
     update jobs
@@ -477,9 +494,17 @@ returning jobs.guid;
 -- name: take_back_hints
 -- Undoes the marks of hints that nobody will follow, so that neither an outage of the queue nor a full worker adds its
 -- pauses.
+with unfollowed as (
+    select j.guid
+    from unnest(%(guids)s::uuid[]) as w (guid)
+    cross join lateral (
+        select guid, completed_at, due_at, lease_until from jobs where guid = w.guid for update) j
+    where j.completed_at is null and j.lease_until is null and j.due_at <= now()
+)
 update jobs
 set next_hint_at = now(), hint_count = greatest(hint_count - 1, 0)
-where guid = any(%(guids)s) and completed_at is null and lease_until is null and due_at <= now();
+from unfollowed
+where jobs.guid = unfollowed.guid;
 
 -- name: list_clean_ups
 -- Clean-ups that are at work, and those that were given up and not tried again since.
