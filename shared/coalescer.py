@@ -21,12 +21,16 @@ class Coalescer(Generic[T, R]):
     """Collects items for `flush`, which takes a batch of at most `limit` and returns one result per item, in order.
 
     When a batch fails because of its content, its items are flushed one by one, so that a bad one harms no other;
-    when the store is away, all of them fail with StoreUnavailableError.
+    when the store is away, all of them fail with StoreUnavailableError. While many meet, those that come within
+    `gathering_s` seconds go together; who comes alone never waits.
     """
 
-    def __init__(self, flush: Callable[[Sequence[T]], Awaitable[Sequence[R]]], *, limit: int = 200) -> None:
+    def __init__(
+        self, flush: Callable[[Sequence[T]], Awaitable[Sequence[R]]], *, limit: int = 200, gathering_s: float = 0.0
+    ) -> None:
         self._flush = flush
         self._limit = limit
+        self._gathering_s = gathering_s
         self._pending: list[tuple[T, asyncio.Future[R]]] = []
         self._writer: asyncio.Task[None] | None = None
 
@@ -43,6 +47,8 @@ class Coalescer(Generic[T, R]):
             while self._pending:
                 batch, self._pending = self._pending[: self._limit], self._pending[self._limit :]
                 await self._settle(batch)
+                if len(self._pending) < self._limit:
+                    await asyncio.sleep(self._gathering_s if len(batch) > 1 else 0)
         finally:
             self._writer = None
 

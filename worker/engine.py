@@ -46,6 +46,8 @@ STORE_PAUSE_S: Final = 0.2
 #: Jobs of one broker that wait in a process for their turns; more of them are left to the database.
 WAITING_MAX: Final = 500
 CLAIM_BATCH: Final = 200
+#: Least pause between two claims, and between two records, of a busy process: steps that meet in it share a statement.
+GATHERING_S: Final = 0.002
 #: Hints whose jobs are being looked at; a look takes a round trip.
 LOOKS_MAX: Final = 200
 #: A broker at its limit is looked at again after this, since its calls may be other workers'.
@@ -71,6 +73,7 @@ class Engine:
         self._queue = FairQueue(WAITING_MAX)
         self._looks: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._claiming = 0
         self._held: dict[UUID, Claim] = {}
         #: Polls that are due soon, with the timers that let them wait for their turns.
         self._soon: dict[UUID, asyncio.TimerHandle] = {}
@@ -122,7 +125,7 @@ class Engine:
             client = await stack.enter_async_context(BrokerClient(self._settings, self._sealer))
             await self._wait_for_schema(database)
             self._jobs = Jobs(database, self._settings)
-            self._records: Coalescer[Step, bool] = Coalescer(self._jobs.record)
+            self._records: Coalescer[Step, bool] = Coalescer(self._jobs.record, gathering_s=GATHERING_S)
             self._steps = Steps(self._settings, client, self._worker, self._at)
             dispatcher = Dispatcher(self._settings, self._jobs, self._sender, self._offer, self._queue.crowded)
             working = asyncio.create_task(self._work())
@@ -168,6 +171,10 @@ class Engine:
         rejected: Collection[UUID] = guids
         while not self._stopping.is_set():
             try:
+                if not self._queue and len(guids) <= self._places:
+                    # Nobody waits, so that there is no order to find.
+                    await self._claim(guids)
+                    return
                 rejected = self._queue.add(await self._jobs.look(guids))
             except StoreUnavailableError:
                 await asyncio.sleep(STORE_PAUSE_S)
@@ -201,14 +208,14 @@ class Engine:
         while not self._stopping.is_set():
             await self._woken.wait()
             self._woken.clear()
-            while not self._stopping.is_set() and (places := self._settings.calls_in_flight - len(self._tasks)) > 0:
-                turn = self._queue.pop(min(places, CLAIM_BATCH))
+            if self._is_busy():
+                await asyncio.sleep(GATHERING_S)
+            while not self._stopping.is_set() and self._places > 0:
+                turn = self._queue.pop(min(self._places, CLAIM_BATCH))
                 if not turn:
                     break
                 try:
-                    found = await self._jobs.claim(
-                        [job.guid for job in turn], owner=self._worker, lease_s=self._settings.lease_s
-                    )
+                    await self._claim([job.guid for job in turn])
                 except StoreUnavailableError:
                     self._queue.put_back(turn)
                     await asyncio.sleep(STORE_PAUSE_S)
@@ -216,12 +223,28 @@ class Engine:
                 except StoreError as error:
                     # A bug of ours. The jobs are hinted again later; others must not wait for them.
                     _log.error("jobs could not be claimed", jobs=len(turn), error=str(error))
-                    continue
-                for claim in found.claims:
-                    task = asyncio.create_task(self._take_step(claim))
-                    self._tasks.add(task)
-                    task.add_done_callback(self._finish)
-                await self._wait_for_brokers(found.refusals)
+
+    @property
+    def _places(self) -> int:
+        """How many more steps may be worked on."""
+        return self._settings.calls_in_flight - len(self._tasks) - self._claiming
+
+    def _is_busy(self) -> bool:
+        """Whether most places are taken, so that those that become free do so one by one."""
+        return self._places < self._settings.calls_in_flight // 2
+
+    async def _claim(self, guids: Collection[UUID]) -> None:
+        """Claim jobs, for which there are places, and let their steps run. Raises StoreError."""
+        self._claiming += len(guids)
+        try:
+            found = await self._jobs.claim(guids, owner=self._worker, lease_s=self._settings.lease_s)
+        finally:
+            self._claiming -= len(guids)
+        for claim in found.claims:
+            task = asyncio.create_task(self._take_step(claim))
+            self._tasks.add(task)
+            task.add_done_callback(self._finish)
+        await self._wait_for_brokers(found.refusals)
 
     async def _wait_for_brokers(self, refusals: Collection[Refusal]) -> None:
         """Hold the brokers back that take no calls now, and their jobs with them unless that may take long."""

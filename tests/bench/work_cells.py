@@ -99,7 +99,8 @@ def with_peer(name: str, latency_ms: int) -> Callable[[System], Measurement]:
             count = _count(scene, PEER_JOBS[name][latency_ms])
             scene.run([sys.executable, "-m", module, "enqueue", str(count)], environment=scene.peer_environment)
             rows(scene.database_url, "vacuum analyze")
-            scene.start("worker", ["-m", module, "worker"], environment=scene.peer_environment)
+            slots = {"BENCH_SLOTS": str(IN_FLIGHT[latency_ms])}
+            scene.start("worker", ["-m", module, "worker"], environment=scene.peer_environment | slots)
             return _measure(scene, "peer_jobs")
 
     return run
