@@ -26,7 +26,7 @@ class Coalescer(Generic[T, R]):
     """
 
     def __init__(
-        self, flush: Callable[[Sequence[T]], Awaitable[Sequence[R]]], *, limit: int = 200, gathering_s: float = 0.0
+        self, flush: Callable[[Sequence[T]], Awaitable[Sequence[R]]], *, limit: int = 200, gathering_s: float = 0.001
     ) -> None:
         self._flush = flush
         self._limit = limit

@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     hint_interval_s: Seconds = Field(30, description="first pause before a due job is hinted again; doubles each time")
     hint_interval_max_s: Seconds = Field(600, description="longest pause before a due job is hinted again")
     lease_s: Seconds = Field(60, description="how long a claimed step may take before another worker may take it")
-    calls_in_flight: int = Field(200, ge=1, description="most steps that one worker process works on at once")
+    calls_in_flight: int = Field(200, ge=1, description="most calls to brokers that one worker process makes at once")
     worker_grace_s: Seconds = Field(25, description="after SIGTERM, how long steps in hand may take to finish")
 
     worker_deaf_s: Seconds = Field(

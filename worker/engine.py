@@ -48,6 +48,8 @@ WAITING_MAX: Final = 500
 CLAIM_BATCH: Final = 200
 #: Least pause between two claims, and between two records, of a busy process: steps that meet in it share a statement.
 GATHERING_S: Final = 0.002
+#: Steps that a process may have in hand for each call that it may make: a step goes on until it is recorded.
+STEPS_PER_CALL: Final = 2
 #: Hints whose jobs are being looked at; a look takes a round trip.
 LOOKS_MAX: Final = 200
 #: A broker at its limit is looked at again after this, since its calls may be other workers'.
@@ -73,7 +75,9 @@ class Engine:
         self._queue = FairQueue(WAITING_MAX)
         self._looks: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Jobs that are being claimed, and claimed ones whose broker is being called: each of them takes a place.
         self._claiming = 0
+        self._calling = 0
         self._held: dict[UUID, Claim] = {}
         #: Polls that are due soon, with the timers that let them wait for their turns.
         self._soon: dict[UUID, asyncio.TimerHandle] = {}
@@ -226,8 +230,9 @@ class Engine:
 
     @property
     def _places(self) -> int:
-        """How many more steps may be worked on."""
-        return self._settings.calls_in_flight - len(self._tasks) - self._claiming
+        """How many more steps may begin. Calls are limited, and so is what waits until the database has recorded it."""
+        limit = self._settings.calls_in_flight
+        return min(limit - self._calling, STEPS_PER_CALL * limit - len(self._tasks)) - self._claiming
 
     def _is_busy(self) -> bool:
         """Whether most places are taken, so that those that become free do so one by one."""
@@ -240,6 +245,7 @@ class Engine:
             found = await self._jobs.claim(guids, owner=self._worker, lease_s=self._settings.lease_s)
         finally:
             self._claiming -= len(guids)
+        self._calling += len(found.claims)
         for claim in found.claims:
             task = asyncio.create_task(self._take_step(claim))
             self._tasks.add(task)
@@ -271,7 +277,11 @@ class Engine:
         guid = claim.job_guid
         self._held[guid] = claim
         try:
-            step = await self._steps.take(claim)
+            try:
+                step = await self._steps.take(claim)
+            finally:
+                self._calling -= 1
+                self._woken.set()
             self._at(Point.BEFORE_RECORD, claim)
             is_recorded = await self._record(step)
             self._at(Point.AFTER_RECORD, claim)

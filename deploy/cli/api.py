@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import resource
 import signal
 from contextlib import suppress
@@ -13,6 +12,7 @@ from aiohttp import web
 
 from api.app import create_app
 from api.server import Runner
+from deploy.cli.garbage import settle
 from shared.observability.logging import configure_logging, get_logger
 from shared.security.verifier import create_verifier
 from worker.celery_app import CeleryHints
@@ -55,8 +55,7 @@ async def _serve(app: web.Application, settings: Settings) -> None:
     runner = Runner(app, settings)
     try:
         await runner.setup()
-        gc.collect()
-        gc.freeze()  # what is there by now stays, and would be looked through again and again while requests wait
+        settle()
         await web.TCPSite(runner, settings.listen_host, settings.listen_port, backlog=BACKLOG).start()
         _log.info("api is up", host=settings.listen_host, port=settings.listen_port)
         await asyncio.Event().wait()

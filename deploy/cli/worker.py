@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import socket
 from typing import TYPE_CHECKING, Final
 
+from deploy.cli.garbage import settle
 from shared.observability.logging import configure_logging, get_logger
 from worker.celery_app import CeleryHints, run_worker
 from worker.engine import Engine
@@ -37,8 +37,7 @@ def run_worker_process(settings: Settings, at: Hook = pass_by) -> int:
     )
 
     def announce() -> None:
-        gc.collect()
-        gc.freeze()  # what is there by now stays, and would be looked through again and again while jobs run
+        settle()
         _log.info("worker is up", worker=name)
         watchdog.start()
 

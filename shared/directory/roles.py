@@ -80,7 +80,7 @@ def access_of(caller: Caller, *, own: Collection[str], shared: Collection[str]) 
 
 def closure_of(caller: Caller, *, own: Collection[str], organization_status: str, space_status: str) -> Closure | None:
     """The first of `Closure` that keeps `caller`, who holds the roles `own` there, from writing in a place."""
-    if caller.is_admin:
+    if caller.is_admin or organization_status == space_status == "active":
         return None
     statuses = {"organization": organization_status, "space": space_status}
     if PASSES_CLOSED_SPACE in own:

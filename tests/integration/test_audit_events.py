@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shared.records import Step
+from shared.states import Event
+from shared.store.database import Database
+from shared.store.jobs import Jobs
 from tests.integration.scene import PATH, Scene
-from tests.support import DEVELOPER, bearer, eventually, rows
+from tests.support import DEVELOPER, accept_all, bearer, eventually, job_request, rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,6 +112,30 @@ async def test_item_35_it_fails_nothing_when_no_event_can_be_written(
         assert (await scene.job("POST", PATH))["state"] == "COMPLETE"
         assert len(await scene.listed()) == 1
     assert "no audit event of job" in "".join(capfd.readouterr())
+
+
+async def test_item_35_it_loses_no_event_to_another_that_cannot_be_written(
+    scene: Scene, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows(
+        scene.url, "alter table audit_events add constraint no_zeros check (left(data ->> 'job_guid', 8) <> '00000000')"
+    )
+    broker_guid = rows(scene.url, "select guid from brokers")[0]["guid"]
+    bad = uuid.UUID(int=7)
+    requests = [job_request(broker_guid, f"a-{number}") for number in range(3)]
+    requests[1] = replace(requests[1], guid=bad)
+    async with Database(scene.settings, size=1, name="test") as database:
+        jobs = Jobs(database, scene.settings)
+        await accept_all(jobs, *requests)
+        claims = (await jobs.claim([request.guid for request in requests], owner="w", lease_s=60)).claims
+        steps = [
+            Step(claim=claim, worker="w", call="start", event=Event.ACCEPTED, outcome="accepted", due_in_s=60.0)
+            for claim in claims
+        ]
+        assert await jobs.record(steps) == [True] * 3
+    written = rows(scene.url, "select data ->> 'job_guid' as guid from audit_events")
+    assert {row["guid"] for row in written} == {str(request.guid) for request in requests if request.guid != bad}
+    assert f"no audit event of job {bad}" in "".join(capfd.readouterr())
 
 
 ROLES = [

@@ -377,6 +377,29 @@ async def test_it_does_many_jobs_at_once_and_each_once(
     assert len(broker.made) == len(story.starts()) == 50
 
 
+async def test_it_comes_back_to_a_poll_that_is_due_soon_without_another_hint(
+    make_settings: Callable[..., Settings], broker: ScriptedBroker, engine_of: Callable[..., Any]
+) -> None:
+    broker.polls_until_done = 3
+    story = Story(make_settings(**QUICK | {"dispatch_interval_s": 3600}), broker)
+    async with engine_of(story.settings) as engine:
+        request = await story.accept()
+        await asyncio.to_thread(engine.take, [str(request.guid)])
+        assert (await story.end())["polls"] == 3
+
+
+async def test_it_leaves_a_poll_that_is_due_soon_to_others_when_it_stops(
+    make_settings: Callable[..., Settings], broker: ScriptedBroker, engine_of: Callable[..., Any]
+) -> None:
+    story = Story(make_settings(**QUICK | {"poll_interval_s": 1.0}), broker)
+    await story.accept()
+    async with engine_of(story.settings, "one"):
+        await eventually(lambda: story.job()["state"] == "poll")
+    async with engine_of(story.settings, "two"):
+        assert (await story.end())["state"] == "succeeded"
+    assert {row["worker"] for row in rows(story.url, "select worker from job_steps")} == {"one", "two"}
+
+
 async def test_it_drops_words_that_are_no_guids(story: Story, engine_of: Callable[..., Any]) -> None:
     await story.accept()
     async with engine_of(story.settings) as engine:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import pytest
@@ -104,6 +106,29 @@ async def answer_of(response: ClientResponse) -> tuple[int, int, str]:
 def another_place(url: str) -> None:
     rows(url, "insert into organizations values ('other-org', 'other')")
     rows(url, "insert into spaces values ('other-space', 'other', 'other-org')")
+
+
+async def test_it_answers_everybody_by_their_own_roles_when_they_ask_at_the_same_time(
+    client: Client, settings: Settings, url: str
+) -> None:
+    instances = [f"i-{number}" for number in range(5)]
+    seed(settings, instances=instances)
+    another_place(url)
+    rows(url, "update service_instances set space_guid = 'other-space' where guid = 'i-4'")
+    places = {"here": ["space"], "there": ["other-space"], "both": ["space", "other-space"], "nowhere": []}
+    for user, spaces in places.items():
+        rows(url, "insert into users values (%s, 'caller')", user)
+        for space in spaces:
+            rows(url, "insert into roles values (%s, 'space_auditor', %s, null)", user, space)
+
+    async def is_seen(user: str, instance: str) -> bool:
+        path = f"/v3/service_instances/{instance}/backups"
+        return (await client.get(path, headers=bearer(settings, user))).status == HTTPStatus.OK
+
+    asked = [(user, instance) for user in places for instance in [*instances, "i-unknown"]]
+    seen = await asyncio.gather(*(is_seen(user, instance) for user, instance in asked))
+    space_of = dict.fromkeys(instances, "space") | {"i-4": "other-space"}
+    assert seen == [space_of.get(instance) in places[user] for user, instance in asked]
 
 
 @pytest.mark.parametrize(("caller", "cells"), ROWS, ids=[caller for caller, _ in ROWS])
