@@ -62,9 +62,12 @@ ALWAYS_QUICK = frozenset(
         "jobs.find",
         "job_lists.read",
         "job_lists.versions",
+        "job_lists.read_one",
+        "job_lists.version_of_one",
+        "job_lists.recorded_since",
         "backups.list_newest",
         "backups.find",
-        "directory.find_instance",
+        "directory.find_instances",
     }
 )
 
@@ -204,7 +207,7 @@ QUERIES = [
     Query("jobs.find_due", lambda s: s.jobs.hint_due(), 4 * DUE, "jobs_next_hint jobs_deadline"),
     Query("jobs.find_due_by_user", lambda s: s.jobs.hint_due(crowded=FULL_POLLS), 6 * OPEN, "jobs_next_hint_of_user"),
     Query("jobs.hint", lambda s: s.jobs.hint_due(), 3 * DUE, "jobs_pkey"),
-    Query("jobs.take_back_hints", lambda s: s.jobs.take_back_hints(OPEN_GUIDS), 50, "jobs_pkey"),
+    Query("jobs.take_back_hints", lambda s: s.jobs.take_back_hints(OPEN_GUIDS), 100, "jobs_pkey"),
     Query("jobs.look", lambda s: s.jobs.look(OPEN_GUIDS), 50, "jobs_pkey"),
     Query("jobs.lock_brokers", lambda s: s.claim(), 50, "jobs_pkey"),
     Query("jobs.claim", lambda s: s.claim(), 150, "jobs_pkey jobs_leased"),
@@ -226,6 +229,9 @@ QUERIES = [
     Query("jobs.prune", lambda s: s.jobs.prune(retention_s=79.5 * 86400, limit=100), 2100, "jobs_ended"),
     Query("job_lists.read", lambda s: s.lists.read([guid_of("job", n) for n in range(30)]), 60, "jobs_pkey"),
     Query("job_lists.versions", lambda s: s.lists.read_versions(OPEN_GUIDS), 50, "jobs_pkey"),
+    Query("job_lists.read_one", lambda s: s.lists.find_each([guid_of("job", 7)]), 5, "jobs_pkey"),
+    Query("job_lists.version_of_one", lambda s: s.lists.find_each_version([guid_of("job", 7)]), 5, "jobs_pkey"),
+    Query("job_lists.recorded_since", lambda s: s.lists.recorded_since(0), 0, "job_steps_latest"),
     page(3 * PAGE, "jobs_newest"),
     page(3 * PAGE, "jobs_newest", order="created_at"),
     page(500 + PAGE, "jobs_newest", offset=400),
@@ -288,7 +294,7 @@ QUERIES = [
     ),
     Query("idempotency_keys.keep", lambda s: s.keys.keep(str(guid_of("user", 0)), KEYS[0], OPEN_GUIDS[0]), 0),
     Query("idempotency_keys.prune", lambda s: s.keys.prune(), 0, "idempotency_keys_oldest"),
-    Query("directory.find_instance", lambda s: s.directory.find_instance(INSTANCE, QUIET), 0),
+    Query("directory.find_instances", lambda s: s.directory.find_instance(INSTANCE, QUIET), 0),
 ]
 #: Those that have no query above, and why not.
 LEFT_OUT = {

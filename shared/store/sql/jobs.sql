@@ -1,6 +1,6 @@
 -- Statements on jobs. Every time is the database's; every change of a claimed job is guarded by its fence.
 --
--- Given jobs are looked up one by one, behind a fence (`offset 0` or a lock), and only then asked what they are. Plans are
+-- Given jobs are looked up one by one, behind a fence (`offset 0`), and only then asked what they are. Plans are
 -- kept, and one that was made when few jobs were open would otherwise go through all open jobs for each given one.
 
 -- name: lock_keys
@@ -213,6 +213,7 @@ with due as (
         select guid, completed_at, next_hint_at, due_at, lease_until
         from jobs
         where guid = w.guid
+        offset 0
         for update skip locked) j
     where j.completed_at is null and j.next_hint_at <= now()
       and j.due_at <= now() and (j.lease_until is null or j.lease_until <= now())
@@ -299,6 +300,7 @@ due as (
         select guid, completed_at, due_at, lease_until
         from jobs
         where guid = w.guid and (w.turn <= r.free or w.is_expired)
+        offset 0
         for update skip locked) j
     where j.completed_at is null and j.due_at <= now() and (j.lease_until is null or j.lease_until <= now())
 ),
@@ -498,7 +500,7 @@ with unfollowed as (
     select j.guid
     from unnest(%(guids)s::uuid[]) as w (guid)
     cross join lateral (
-        select guid, completed_at, due_at, lease_until from jobs where guid = w.guid for update) j
+        select guid, completed_at, due_at, lease_until from jobs where guid = w.guid offset 0 for update) j
     where j.completed_at is null and j.lease_until is null and j.due_at <= now()
 )
 update jobs
