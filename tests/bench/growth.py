@@ -25,8 +25,9 @@ from deploy.local.postgres import PostgresServer
 from shared.directory.tables import TablesDirectory
 from shared.lists import AuditEventFilter, JobFilter
 from shared.records import Step
+from shared.security.callers import Caller
 from shared.security.secrets import generate_key
-from shared.security.tokens import ADMIN_SCOPES, Caller
+from shared.security.tokens import ADMIN_SCOPES
 from shared.settings import Settings
 from shared.states import Event, JobState
 from shared.store.audit_events import AuditEvents

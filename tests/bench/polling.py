@@ -29,8 +29,9 @@ from psycopg.rows import dict_row
 from deploy.local.postgres import PostgresServer
 from deploy.local.processes import ChildProcess, free_port
 from deploy.local.valkey import ValkeyServer
+from shared.environment import PREFIX
 from shared.security.secrets import generate_key
-from shared.settings import PREFIX, Settings
+from shared.settings import Settings
 from shared.store.migrate import migrate
 from tests.bulk import seed_directory, seed_finished, seed_open
 

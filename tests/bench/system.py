@@ -24,9 +24,10 @@ from deploy.local.databases import scratch_database
 from deploy.local.postgres import PostgresServer
 from deploy.local.processes import ChildProcess, free_port
 from deploy.local.valkey import ValkeyServer
+from shared.environment import PREFIX
 from shared.security.secrets import generate_key
 from shared.security.tokens import USER_SCOPES, DevelopmentTokens
-from shared.settings import PREFIX, Settings
+from shared.settings import Settings
 from shared.store.migrate import migrate
 from tests.bench.usage import Sampler
 from tests.support import rows, seed

@@ -20,8 +20,9 @@ from deploy.local.databases import scratch_database
 from shared.directory.tables import TablesDirectory
 from shared.lists import AuditEventFilter, JobFilter
 from shared.records import IdempotencyKey, JobError, RestorePoint, Step
+from shared.security.callers import Caller
 from shared.security.secrets import generate_key
-from shared.security.tokens import ADMIN_SCOPES, USER_SCOPES, Caller
+from shared.security.tokens import ADMIN_SCOPES, USER_SCOPES
 from shared.settings import Settings
 from shared.states import Event, JobState, Operation
 from shared.store.audit_events import COUNT_AHEAD, AuditEvents
