@@ -36,9 +36,9 @@ LIMIT_JOBS: Final = {0: 8000, 50: 5000, 500: 4000}
 SAFEKEEP_JOBS: Final = {0: 5000, 50: 4000, 500: 4000}
 PEER_JOBS: Final = {
     "naive": {0: 2000, 50: 400, 500: 80},
-    "procrastinate": {0: 1500, 50: 1500, 500: 1000},
-    "dramatiq": {0: 2000, 50: 2000, 500: 500},
-    "taskiq": {0: 5000, 50: 4000, 500: 1000},
+    "procrastinate": {0: 1500, 50: 1500, 500: 3000},
+    "dramatiq": {0: 2000, 50: 2000, 500: 4000},
+    "taskiq": {0: 5000, 50: 4000, 500: 4000},
 }
 JOBS_MIN: Final = 20
 #: A poll is due as soon as settings allow it, so that workers never wait for the time to come.
