@@ -1,7 +1,8 @@
 -- Statements on jobs. Every time is the database's; every change of a claimed job is guarded by its fence.
 --
 -- Given jobs are looked up one by one, behind a fence (`offset 0`), and only then asked what they are. Plans are
--- kept, and one that was made when few jobs were open would otherwise go through all open jobs for each given one.
+-- kept, and one that was made when few jobs were open would otherwise go through all open jobs for each given one. What is
+-- to be locked is asked before the lock and after it: a row that is locked for nothing is passed over by a claim.
 
 -- name: lock_keys
 -- One request at a time decides about a key; freed with the transaction. The statement that follows in it sees what the
@@ -206,13 +207,21 @@ select guid, broker_guid from candidate order by turn limit %(limit)s;
 -- name: hint
 -- Takes those of the given jobs that are still to be hinted, and says when each may be hinted again: later and later
 -- while nobody claims it. Any number of dispatchers may run this at once.
-with due as (
+with candidate as materialized (
     select j.guid
     from unnest(%(guids)s::uuid[]) as w (guid)
     cross join lateral (
+        select guid, completed_at, next_hint_at, due_at, lease_until from jobs where guid = w.guid offset 0) j
+    where j.completed_at is null and j.next_hint_at <= now()
+      and j.due_at <= now() and (j.lease_until is null or j.lease_until <= now())
+),
+due as (
+    select j.guid
+    from candidate c
+    cross join lateral (
         select guid, completed_at, next_hint_at, due_at, lease_until
         from jobs
-        where guid = w.guid
+        where guid = c.guid
         offset 0
         for update skip locked) j
     where j.completed_at is null and j.next_hint_at <= now()
@@ -496,11 +505,18 @@ returning jobs.guid;
 -- name: take_back_hints
 -- Undoes the marks of hints that nobody will follow, so that neither an outage of the queue nor a full worker adds its
 -- pauses.
-with unfollowed as (
+with candidate as materialized (
     select j.guid
     from unnest(%(guids)s::uuid[]) as w (guid)
     cross join lateral (
-        select guid, completed_at, due_at, lease_until from jobs where guid = w.guid offset 0 for update) j
+        select guid, completed_at, due_at, lease_until from jobs where guid = w.guid offset 0) j
+    where j.completed_at is null and j.lease_until is null and j.due_at <= now()
+),
+unfollowed as (
+    select j.guid
+    from candidate c
+    cross join lateral (
+        select guid, completed_at, due_at, lease_until from jobs where guid = c.guid offset 0 for update) j
     where j.completed_at is null and j.lease_until is null and j.due_at <= now()
 )
 update jobs
