@@ -2,7 +2,8 @@
 --
 -- Given jobs are looked up one by one, behind a fence (`offset 0`), and only then asked what they are. Plans are
 -- kept, and one that was made when few jobs were open would otherwise go through all open jobs for each given one. What is
--- to be locked is asked before the lock and after it: a row that is locked for nothing is passed over by a claim.
+-- to be locked is asked before the lock and after it. Claims wait for a lock: what holds it may be a dispatcher that comes
+-- too late, and a job that was passed over would wait for its next hint. Nobody who holds rows waits for those of others.
 
 -- name: lock_keys
 -- One request at a time decides about a key; freed with the transaction. The statement that follows in it sees what the
@@ -310,7 +311,7 @@ due as (
         from jobs
         where guid = w.guid and (w.turn <= r.free or w.is_expired)
         offset 0
-        for update skip locked) j
+        for update) j
     where j.completed_at is null and j.due_at <= now() and (j.lease_until is null or j.lease_until <= now())
 ),
 claimed as (
@@ -516,7 +517,11 @@ unfollowed as (
     select j.guid
     from candidate c
     cross join lateral (
-        select guid, completed_at, due_at, lease_until from jobs where guid = c.guid offset 0 for update) j
+        select guid, completed_at, due_at, lease_until
+        from jobs
+        where guid = c.guid
+        offset 0
+        for update skip locked) j
     where j.completed_at is null and j.lease_until is null and j.due_at <= now()
 )
 update jobs
