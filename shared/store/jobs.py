@@ -148,7 +148,8 @@ class Jobs:
             )
         if not found:
             return []
-        rows = await self._database.fetch(
+        rows = await self._database.fetch_locked(
+            _SQL["lock_hints"],
             _SQL["hint"],
             {
                 "guids": [row["guid"] for row in found[:limit]],

@@ -300,6 +300,7 @@ QUERIES = [
 #: Those that have no query above, and why not.
 LEFT_OUT = {
     "jobs.lock_keys": "reads no table",
+    "jobs.lock_hints": "reads no table",
     "directory.lock_directory": "reads no table",
 } | dict.fromkeys(
     (name for name in statements() if name.startswith(("directory.apply_", "directory.lock_brokers"))),

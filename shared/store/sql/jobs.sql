@@ -2,8 +2,7 @@
 --
 -- Given jobs are looked up one by one, behind a fence (`offset 0`), and only then asked what they are. Plans are
 -- kept, and one that was made when few jobs were open would otherwise go through all open jobs for each given one. What is
--- to be locked is asked before the lock and after it. Claims wait for a lock: what holds it may be a dispatcher that comes
--- too late, and a job that was passed over would wait for its next hint. Nobody who holds rows waits for those of others.
+-- to be locked is asked before the lock and after it: a claim passes over rows that are locked, for nothing or not.
 
 -- name: lock_keys
 -- One request at a time decides about a key; freed with the transaction. The statement that follows in it sees what the
@@ -205,9 +204,15 @@ candidate as (
 )
 select guid, broker_guid from candidate order by turn limit %(limit)s;
 
+-- name: lock_hints
+-- One dispatcher at a time marks hints; freed with the transaction. The statement that follows in it sees what the one
+-- before has marked and leaves it alone. Otherwise it would lock those rows, to find that it comes too late, and the
+-- claims that follow their hints pass over what is locked: such a job would wait until its hint is repeated.
+select pg_advisory_xact_lock(7236451910);
+
 -- name: hint
 -- Takes those of the given jobs that are still to be hinted, and says when each may be hinted again: later and later
--- while nobody claims it. Any number of dispatchers may run this at once.
+-- while nobody claims it. Any number of dispatchers may run this at once; they take turns.
 with candidate as materialized (
     select j.guid
     from unnest(%(guids)s::uuid[]) as w (guid)
@@ -311,7 +316,7 @@ due as (
         from jobs
         where guid = w.guid and (w.turn <= r.free or w.is_expired)
         offset 0
-        for update) j
+        for update skip locked) j
     where j.completed_at is null and j.due_at <= now() and (j.lease_until is null or j.lease_until <= now())
 ),
 claimed as (
