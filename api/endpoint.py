@@ -92,11 +92,10 @@ class Endpoint:
         async def handle(request: web.Request) -> web.StreamResponse:
             check_size(request)
             inputs: list[object] = []
-            if self.query is NoQuery:
-                if request.query_string:
-                    read_query(request, NoQuery)
-            elif self.query is not None:
-                inputs.append(read_query(request, self.query))
+            if self.query is not None:
+                query = read_query(request, self.query)
+                if self.query is not NoQuery:
+                    inputs.append(query)
             if self.method != "GET":
                 # Also where no body is documented, so that one that is late or broken never follows an answer of 202.
                 await receive(request, timeout_s=request.app[CONTEXT].settings.request_body_timeout_s)

@@ -74,12 +74,12 @@ class AuditEvent:
 class AuditEventFilter:
     """Which audit events are wanted; None is any. `since` is included, `before` is not."""
 
-    types: list[str] | None
-    target_guids: list[str] | None
-    space_guids: list[str] | None
-    organization_guids: list[str] | None
-    since: datetime | None
-    before: datetime | None
+    types: list[str] | None = None
+    target_guids: list[str] | None = None
+    space_guids: list[str] | None = None
+    organization_guids: list[str] | None = None
+    since: datetime | None = None
+    before: datetime | None = None
     is_newest_first: bool
     limit: int
     offset: int

@@ -19,13 +19,16 @@ from shared.records import JobRequest
 from shared.security.secrets import Sealer
 from shared.security.tokens import ADMIN_SCOPES, USER_SCOPES, DevelopmentTokens
 from shared.states import Operation
+from shared.store.job_lists import JobLists
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
     from uuid import UUID
 
+    from shared.records import Job
     from shared.settings import Settings
+    from shared.store.database import Database
     from shared.store.jobs import Jobs
 
 DEVELOPER = "developer-guid"
@@ -271,6 +274,11 @@ class ApiServer(TestServer):
     async def _make_runner(self, **options: Any) -> Runner:
         # As in production: a client that goes away does not stop what it began.
         return Runner(self.app, self.settings, **(options | {"handler_cancellation": False, "lingering_time": 0.2}))
+
+
+async def read_job(database: Database, guid: UUID) -> Job | None:
+    """The job, as its pollers see it."""
+    return (await JobLists(database).find_each([guid]))[0]
 
 
 async def eventually(is_so: Callable[[], bool | Awaitable[bool]], timeout_s: float = 30) -> None:

@@ -14,7 +14,6 @@ from shared.errors import HintError, QueueLengthError
 from shared.hints import QUEUE_OF_STATE
 from shared.observability.logging import get_logger
 from shared.records import Hint
-from shared.store.jobs import CROWD
 from worker.loop import Loop
 
 if TYPE_CHECKING:
@@ -28,6 +27,8 @@ _log = get_logger(__name__)
 
 #: How long the queue is not tried again after it took no hint: trying may take seconds.
 QUEUE_PAUSE_S: Final = 5.0
+#: From so many hinted jobs on, there may soon be more.
+CROWD: Final = 50
 
 
 class Dispatcher(Loop):

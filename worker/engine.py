@@ -22,7 +22,7 @@ from shared.security.secrets import Sealer
 from shared.store.audit_events import AuditEvents
 from shared.store.database import Database
 from shared.store.idempotency_keys import IdempotencyKeys
-from shared.store.jobs import POLL_PRIORITY, Jobs, is_soon
+from shared.store.jobs import POLL_PRIORITY, Jobs, soon_s
 from shared.store.migrate import check_schema
 from worker.broker.client import BrokerClient
 from worker.dispatcher import Dispatcher
@@ -287,8 +287,8 @@ class Engine:
             self._at(Point.AFTER_RECORD, claim)
             del self._held[guid]
             self._queue.let_go(claim.broker.guid)
-            if is_recorded and step.due_in_s is not None and is_soon(step):
-                self._continue(Waiting(guid, claim.broker.guid, claim.user_guid, POLL_PRIORITY), step.due_in_s)
+            if is_recorded and (pause_s := soon_s(step)) is not None:
+                self._continue(Waiting(guid, claim.broker.guid, claim.user_guid, POLL_PRIORITY), pause_s)
         except (StoreError, TimeoutError) as error:
             self._held.pop(guid, None)
             # Nothing is decided without the database; the lease ends and the step is taken again.

@@ -11,9 +11,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from shared.errors import BadQueryParameterError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from aiohttp import web
+    from multidict import MultiMapping
 
 
 class Query(BaseModel):
@@ -39,7 +40,16 @@ _NAME_LENGTH_MAX: Final = 100
 def read_query(request: web.Request, model: type[Asked]) -> Asked:
     """The query as `model`. Raises BadQueryParameterError for unknown, repeated and wrong parameters."""
     given = request.query
-    valid = model.parameter_names()
+    if given:
+        _check_names(given, model.parameter_names())
+    try:
+        return model.model_validate(dict(given))
+    except ValidationError as error:
+        problems = (problem["msg"].removeprefix("Value error, ") for problem in error.errors(include_url=False))
+        raise BadQueryParameterError("; ".join(problems)) from None
+
+
+def _check_names(given: MultiMapping[str], valid: Sequence[str]) -> None:
     unknown = sorted(set(given) - set(valid))
     if unknown:
         known = f" Valid parameters are: {quoted(valid)}" if valid else ""
@@ -47,11 +57,6 @@ def read_query(request: web.Request, model: type[Asked]) -> Asked:
     for name in given:
         if len(given.getall(name)) > 1:
             raise BadQueryParameterError(f"'{name}' is given more than once")
-    try:
-        return model.model_validate(dict(given))
-    except ValidationError as error:
-        problems = (problem["msg"].removeprefix("Value error, ") for problem in error.errors(include_url=False))
-        raise BadQueryParameterError("; ".join(problems)) from None
 
 
 def quoted(names: Iterable[str]) -> str:

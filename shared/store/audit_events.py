@@ -44,11 +44,10 @@ class AuditEvents:
         order = _SQL["order_newest" if wanted.is_newest_first else "order_oldest"]
         count = _SQL[f"count{ending}"].format(conditions=conditions)
         if wanted.target_guids is not None:
-            seen = _SQL["everything" if caller.sees_everything else "of_reader"]
-            page = _SQL["page_of_targets"].format(conditions=f"{seen}\nand {conditions}", order=order)
+            page = _SQL["page_of_targets"].format(conditions=f"{_seen(caller)}\nand {conditions}", order=order)
         else:
             page = _SQL[f"page{ending}"].format(conditions=conditions, order=order)
-        parameters = asdict(wanted) | _who(caller)
+        parameters = asdict(wanted) | {"user_guid": caller.user_guid}
         count_max = wanted.offset + wanted.limit + COUNT_AHEAD
         total = await self._database.fetch(count, parameters | {"count_max": count_max})
         rows = await self._database.fetch(page, parameters)
@@ -56,7 +55,8 @@ class AuditEvents:
 
     async def find(self, guid: UUID, caller: Caller) -> AuditEvent | None:
         """The event, or None when there is none that the caller may see."""
-        rows = await self._database.fetch(_SQL["find"], {"guid": guid} | _who(caller))
+        statement = _SQL["find"].format(seen=_seen(caller))
+        rows = await self._database.fetch(statement, {"guid": guid, "user_guid": caller.user_guid})
         return AuditEvent(**rows[0]) if rows else None
 
     async def prune(self, *, retention_s: float, limit: int) -> int:
@@ -71,5 +71,6 @@ def _conditions(wanted: AuditEventFilter) -> LiteralString:
     return "\nand ".join(found) or _SQL["everything"]
 
 
-def _who(caller: Caller) -> dict[str, object]:
-    return {"user_guid": caller.user_guid, "sees_everything": caller.sees_everything}
+def _seen(caller: Caller) -> LiteralString:
+    """What an event fulfils that the caller may see."""
+    return _SQL["everything" if caller.sees_everything else "of_reader"]

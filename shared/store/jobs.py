@@ -20,7 +20,6 @@ from shared.records import (
 )
 from shared.states import CLEAN_UP_OF, JobState, Operation, next_state
 from shared.store.idempotency_keys import LIFETIME_S
-from shared.store.job_lists import to_job
 from shared.store.sql import load
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
     from psycopg.rows import DictRow
 
-    from shared.records import Job, JobRequest, Json, Step
+    from shared.records import JobRequest, Json, Step
     from shared.settings import Settings
     from shared.store.database import Database
 
@@ -42,8 +41,6 @@ POLL_PRIORITY = 0
 #: A poll that is due so soon is taken by the process that recorded the step before it: handing it to another would cost
 #: more than the wait. Only if that process has not come to it within the grace does the dispatcher hint it.
 SOON_S = 1.5
-#: From so many hinted jobs on, there may soon be more.
-CROWD = 50
 #: From so many due jobs on, a broker's users take turns; below it, all are hinted within a second anyway. Turns cost a
 #: look at each user, most of whom have nothing due.
 TURNS = 500
@@ -111,11 +108,6 @@ class Jobs:
             _SQL["lock_backup"], _SQL["accept_deletion"], _request_row(request) | {"hint_grace_s": HINT_GRACE_S}
         )
         return Deletion(**rows[0]) if rows else Deletion(job_guid=None, state=None)
-
-    async def find(self, guid: UUID) -> Job | None:
-        """The job, or None."""
-        rows = await self._database.fetch(_SQL["find"], {"guid": guid})
-        return to_job(rows[0]) if rows else None
 
     async def hint_due(
         self, *, crowded: Mapping[UUID, Collection[str]] | None = None, limit: int | None = None
@@ -283,11 +275,10 @@ class Jobs:
         await self._database.fetch(_SQL["release"], {"claims": Jsonb(rows)})
 
 
-def is_soon(step: Step) -> bool:
-    """Whether the step after this one is left to the process that took it."""
-    if step.due_in_s is None or step.due_in_s > SOON_S:
-        return False
-    return next_state(step.claim.state, step.event) is JobState.POLL
+def soon_s(step: Step) -> float | None:
+    """Seconds until the poll after `step`, when that is left to the process that took it; None when it is not."""
+    is_poll = next_state(step.claim.state, step.event) is JobState.POLL
+    return step.due_in_s if is_poll and step.due_in_s is not None and step.due_in_s <= SOON_S else None
 
 
 def _acceptance(request: JobRequest, row: DictRow, firsts: Mapping[tuple[str, str], KnownRequest]) -> Acceptance:
@@ -337,6 +328,7 @@ def _claim(row: DictRow) -> Claim:
 
 
 def _step_row(step: Step) -> Json:
+    pause_s = soon_s(step)
     return {
         "job_guid": str(step.claim.job_guid),
         "fence": step.claim.fence,
@@ -349,7 +341,7 @@ def _step_row(step: Step) -> Json:
         "detail": step.detail,
         "state": next_state(step.claim.state, step.event),
         "due_in_s": step.due_in_s,
-        "hint_in_s": step.due_in_s + HINT_GRACE_S if step.due_in_s is not None and is_soon(step) else step.due_in_s,
+        "hint_in_s": step.due_in_s if pause_s is None else pause_s + HINT_GRACE_S,
         "is_wait": step.is_wait,
         "had_no_effect": step.had_no_effect,
         "was_answered": step.was_answered,

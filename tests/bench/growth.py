@@ -162,24 +162,14 @@ def _calls(settings: Settings, database: Database, undone: Database, retention_s
     def count(**wanted: Any) -> Callable[[], Awaitable[object]]:
         return lambda: lists.count(JobFilter(**wanted), count_max=10_000)
 
-    newest = AuditEventFilter(
-        types=None,
-        target_guids=None,
-        space_guids=None,
-        organization_guids=None,
-        since=None,
-        before=None,
-        is_newest_first=True,
-        limit=50,
-        offset=0,
-    )
+    newest = AuditEventFilter(is_newest_first=True, limit=50, offset=0)
     failed = (JobState.FAILED, JobState.CANCELLED)
     return {
         "accept 1": accept,
         "claim 100": claim,
         "record 100": record,
         "hint due": lambda: _hint(jobs),
-        "read a job": lambda: jobs.find(guid_of("job", 4711)),
+        "read a job": lambda: lists.find_each([guid_of("job", 4711)]),
         "page of all jobs": page(),
         "page of failed jobs": page(states=failed),
         "page of an instance": page(service_instance_guids=(QUIET_INSTANCE,)),

@@ -15,7 +15,17 @@ from shared.security.secrets import generate_key
 from shared.states import Operation
 from shared.store.database import Database
 from shared.store.jobs import Jobs
-from tests.support import BROKER_PASSWORD, QUICK, ScriptedBroker, accept_all, eventually, job_request, rows, seed
+from tests.support import (
+    BROKER_PASSWORD,
+    QUICK,
+    ScriptedBroker,
+    accept_all,
+    eventually,
+    job_request,
+    read_job,
+    rows,
+    seed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,13 +172,13 @@ async def test_it_passes_the_brokers_words_on_while_it_works(story: Story, engin
     request = await story.accept()
     async with engine_of(story.settings), Database(story.settings, size=1, name="test") as database:
         await eventually(lambda: story.job()["polls"] > len(words))
-        job = await Jobs(database, story.settings).find(request.guid)
+        job = await read_job(database, request.guid)
         assert job
         # POLLING is the second version; each other sentence is one more, the same one and a silent poll are none.
         assert (job.broker_description, job.version) == ("uploading 80%", 4)
         story.broker.polls_until_done = 0
         await story.end()
-        job = await Jobs(database, story.settings).find(request.guid)
+        job = await read_job(database, request.guid)
         assert job
         assert (job.broker_description, job.version) == (None, 5)
 

@@ -16,7 +16,8 @@ from shared.states import Event, JobState
 from shared.store.backups import Backups
 from shared.store.database import Database
 from shared.store.jobs import Jobs
-from tests.support import Seeded, accept_all, job_request, rows, seed
+from shared.store.sql import load
+from tests.support import Seeded, accept_all, eventually, job_request, read_job, rows, seed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -136,10 +137,12 @@ async def test_it_records_each_step_of_a_batch_by_its_own_fence(jobs: Jobs, seed
     assert await jobs.record(steps) == [False, True]
 
 
-async def test_it_ends_job_backup_and_errors_in_one_statement(jobs: Jobs, seeded: Seeded, database_url: str) -> None:
+async def test_it_ends_job_backup_and_errors_in_one_statement(
+    jobs: Jobs, seeded: Seeded, database: Database, database_url: str
+) -> None:
     claim = await claimed(jobs, seeded)
     await jobs.record([step(claim, Event.FAILED)])
-    job = await jobs.find(claim.job_guid)
+    job = await read_job(database, claim.job_guid)
     assert job
     assert job.state is JobState.FAILED
     assert job.errors == ({"code": 10009, "title": "CF-UnableToPerform", "detail": "it broke"},)
@@ -165,19 +168,21 @@ async def test_it_lists_only_backups_that_succeeded_newest_first(
     assert [backup.guid for backup in await Backups(database).list_newest("i-1", 1)] == expected[:1]
 
 
-async def test_it_changes_the_version_only_when_a_client_would_see_it(jobs: Jobs, seeded: Seeded) -> None:
+async def test_it_changes_the_version_only_when_a_client_would_see_it(
+    jobs: Jobs, seeded: Seeded, database: Database
+) -> None:
     claim = await claimed(jobs, seeded)
-    found = [await jobs.find(claim.job_guid)]
+    found = [await read_job(database, claim.job_guid)]
     await jobs.record([step(claim, Event.TRY_AGAIN, due_in_s=0)])
-    found.append(await jobs.find(claim.job_guid))
+    found.append(await read_job(database, claim.job_guid))
     claim2 = await claim_one(jobs, claim.job_guid)
     assert claim2
     await jobs.record([step(claim2, Event.ACCEPTED, due_in_s=0)])
-    found.append(await jobs.find(claim.job_guid))
+    found.append(await read_job(database, claim.job_guid))
     claim3 = await claim_one(jobs, claim.job_guid)
     assert claim3
     await jobs.record([step(claim3, Event.IN_PROGRESS, call="poll")])
-    found.append(await jobs.find(claim.job_guid))
+    found.append(await read_job(database, claim.job_guid))
     assert [job.version for job in found if job] == [1, 1, 2, 2]
 
 
@@ -222,6 +227,23 @@ async def test_it_hints_each_due_job_once_per_interval_and_ever_later(
     assert pauses == [30, 60, 120, 240, 480, 600, 600, 600]
     await jobs.claim([request.guid], owner="w", lease_s=60)
     assert rows(database_url, "select hint_count from jobs") == [{"hint_count": 0}]
+
+
+async def test_it_waits_for_another_dispatcher_and_locks_no_job_meanwhile(
+    jobs: Jobs, seeded: Seeded, database_url: str
+) -> None:
+    one, two = request_for(seeded), request_for(seeded, instance="i-2")
+    await accept_all(jobs, one, two)
+    rows(database_url, "update jobs set next_hint_at = now()")
+    waiting = "select 1 from pg_locks where locktype = 'advisory' and not granted"
+    with psycopg.connect(database_url) as other:
+        other.execute(load("jobs")["lock_hints"])
+        late = asyncio.create_task(jobs.hint_due())
+        await eventually(lambda: rows(database_url, waiting) != [])
+        assert await claim_one(jobs, one.guid)
+        other.execute("update jobs set next_hint_at = now() + interval '1 minute' where guid = %s", [two.guid])
+        other.commit()
+        assert await late == []
 
 
 async def test_it_hints_again_at_once_what_the_queue_did_not_take(

@@ -60,7 +60,6 @@ ALWAYS_QUICK = frozenset(
         "jobs.record",
         "jobs.release",
         "jobs.prune",
-        "jobs.find",
         "job_lists.read",
         "job_lists.versions",
         "job_lists.read_one",
@@ -133,10 +132,7 @@ def count(rows: int, indexes: str = "", *, is_general: bool = True, **wanted: An
 
 
 def events(name: str, rows: int, indexes: str = "", caller: Caller = ADMIN, **wanted: Any) -> Query:
-    nothing: dict[str, Any] = dict.fromkeys(
-        ("types", "target_guids", "space_guids", "organization_guids", "since", "before")
-    )
-    wanted = {"is_newest_first": True, "limit": PAGE, "offset": 0} | nothing | wanted
+    wanted = {"is_newest_first": True, "limit": PAGE, "offset": 0} | wanted
     return Query(
         f"audit_events.{name}",
         lambda store: store.events.list_page(AuditEventFilter(**wanted), caller),
@@ -171,20 +167,7 @@ async def mark(store: Store, state: str) -> None:
 
 
 async def find_event(store: Store) -> None:
-    page = await store.events.list_page(
-        AuditEventFilter(
-            types=None,
-            target_guids=None,
-            space_guids=None,
-            organization_guids=None,
-            since=None,
-            before=None,
-            is_newest_first=True,
-            limit=1,
-            offset=0,
-        ),
-        ADMIN,
-    )
+    page = await store.events.list_page(AuditEventFilter(is_newest_first=True, limit=1, offset=0), ADMIN)
     await store.events.find(page.resources[0].guid, QUIET)
 
 
@@ -203,8 +186,6 @@ QUERIES = [
     Query("jobs.lock_backup", lambda s: s.jobs.accept_deletion(deletion(OLD)), 1, "backups_pkey"),
     Query("jobs.accept_deletion", lambda s: s.jobs.accept_deletion(deletion(OLD)), 5, "backups_pkey"),
     Query("jobs.accept_deletion", lambda s: s.jobs.accept_deletion(deletion(OLD + 9)), 5, "backups_pkey"),
-    Query("jobs.find", lambda s: s.jobs.find(guid_of("job", 7)), 5, "jobs_pkey"),
-    Query("jobs.find", lambda s: s.jobs.find(guid_of("job", 149)), 5, "jobs_pkey jobs_children"),
     Query("jobs.find_due", lambda s: s.jobs.hint_due(), 4 * DUE, "jobs_next_hint jobs_deadline"),
     Query("jobs.find_due_by_user", lambda s: s.jobs.hint_due(crowded=FULL_POLLS), 6 * OPEN, "jobs_next_hint_of_user"),
     Query("jobs.hint", lambda s: s.jobs.hint_due(), 4 * DUE, "jobs_pkey"),
@@ -231,6 +212,7 @@ QUERIES = [
     Query("job_lists.read", lambda s: s.lists.read([guid_of("job", n) for n in range(30)]), 60, "jobs_pkey"),
     Query("job_lists.versions", lambda s: s.lists.read_versions(OPEN_GUIDS), 50, "jobs_pkey"),
     Query("job_lists.read_one", lambda s: s.lists.find_each([guid_of("job", 7)]), 5, "jobs_pkey"),
+    Query("job_lists.read_one", lambda s: s.lists.find_each([guid_of("job", 149)]), 5, "jobs_pkey jobs_children"),
     Query("job_lists.version_of_one", lambda s: s.lists.find_each_version([guid_of("job", 7)]), 5, "jobs_pkey"),
     Query("job_lists.recorded_since", lambda s: s.lists.recorded_since(0), 0, "job_steps_latest"),
     page(3 * PAGE, "jobs_newest"),

@@ -11,6 +11,13 @@ create index backups_unlisted on backups (service_instance_guid) where completed
 create index audit_events_of_target on audit_events (target_guid, created_at, guid);
 create index audit_events_of_organization on audit_events (organization_guid, created_at, guid);
 
+-- Who sees the audit events of which place: the one place that says so.
+create view audited_spaces as
+    select user_guid, space_guid from roles where type in ('space_developer', 'space_auditor');
+create view audited_organizations as
+    select user_guid, organization_guid from roles where type = 'organization_auditor';
+drop function find_audit_events;
+
 -- What workers have just done, for those who wait for many jobs.
 create index job_steps_latest on job_steps (recorded_at);
 

@@ -7,15 +7,9 @@ select * from audit_events e where {conditions} order by {order} limit %(limit)s
 
 -- name: page_of_reader
 -- The same of the events that a user may see: of each of their places as many as could be in it, put together. A walk
--- through the events of everybody until there are enough of this user's may go to the end. Who may see what is as in the
--- function find_audit_events.
-with own_space as (
-    select distinct space_guid from roles
-    where user_guid = %(user_guid)s and type in ('space_developer', 'space_auditor')
-),
-own_organization as (
-    select distinct organization_guid from roles where user_guid = %(user_guid)s and type = 'organization_auditor'
-)
+-- through the events of everybody until there are enough of this user's may go to the end.
+with own_space as (select distinct space_guid from audited_spaces where user_guid = %(user_guid)s),
+own_organization as (select distinct organization_guid from audited_organizations where user_guid = %(user_guid)s)
 select e.*
 from (select e.*
       from own_space p
@@ -54,13 +48,8 @@ select count(*) as n from (select from audit_events e where {conditions} limit %
 
 -- name: count_of_reader
 -- The same of the events that a user may see.
-with own_space as (
-    select distinct space_guid from roles
-    where user_guid = %(user_guid)s and type in ('space_developer', 'space_auditor')
-),
-own_organization as (
-    select distinct organization_guid from roles where user_guid = %(user_guid)s and type = 'organization_auditor'
-)
+with own_space as (select distinct space_guid from audited_spaces where user_guid = %(user_guid)s),
+own_organization as (select distinct organization_guid from audited_organizations where user_guid = %(user_guid)s)
 select count(*) as n
 from (select from own_space p
       cross join lateral (
@@ -85,10 +74,8 @@ true
 
 -- name: of_reader
 -- What a user may see.
-(e.space_guid in (select space_guid from roles
-                  where user_guid = %(user_guid)s and type in ('space_developer', 'space_auditor'))
- or e.organization_guid in (select organization_guid from roles
-                            where user_guid = %(user_guid)s and type = 'organization_auditor'))
+(e.space_guid in (select space_guid from audited_spaces where user_guid = %(user_guid)s)
+ or e.organization_guid in (select organization_guid from audited_organizations where user_guid = %(user_guid)s))
 
 -- name: of_types
 e.type = any(%(types)s)
@@ -109,10 +96,8 @@ e.created_at >= %(since)s
 e.created_at < %(before)s
 
 -- name: find
--- One event that the user may see.
-select *
-from find_audit_events(%(user_guid)s, %(sees_everything)s, null, null, null, null, null, null)
-where guid = %(guid)s;
+-- One event, as far as the condition lets it be seen.
+select * from audit_events e where e.guid = %(guid)s and {seen};
 
 -- name: prune
 -- Deletes some of the events that are too old.

@@ -123,10 +123,6 @@ select b.state, b.is_being_restored, a.guid is not null as is_stored,
 from backup b
 left join accepted a on true;
 
--- name: find
--- One job as its pollers see it.
-select * from public_jobs where guid = %(guid)s;
-
 -- name: find_due
 -- Due jobs that nobody is on and that were not hinted lately: of each broker that may be called the first by priority
 -- and age; and whatever has passed its deadline. Brokers take turns, so that none keeps the others out. Each row has the
