@@ -142,6 +142,31 @@ class ChildProcess:
         return "\n".join(lines[-LOG_TAIL_LINES:])
 
 
+class Composed(ABC):
+    """Several processes that are up together: use it with `with`. What did not come up whole is stopped."""
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Start all of it and return when it can be used."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Stop what was started. Fine for what was not, or has ended."""
+
+
 class Server(ABC):
     """A server that is one child process on a free port of the loopback interface; start it with `with` or `start`."""
 

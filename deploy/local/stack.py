@@ -11,7 +11,7 @@ import os
 import sys
 from contextlib import ExitStack, suppress
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -20,7 +20,7 @@ from deploy.local.errors import LocalStackError
 from deploy.local.identity import load_identity
 from deploy.local.osb import BrokerAccount
 from deploy.local.postgres import PostgresServer, find_postgres_tool
-from deploy.local.processes import ChildProcess, free_port
+from deploy.local.processes import ChildProcess, Composed, free_port
 from deploy.local.valkey import ValkeyServer
 from shared.environment import PREFIX
 from shared.errors import HintError
@@ -28,7 +28,6 @@ from shared.errors import HintError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from shared.settings import Settings
 
@@ -45,7 +44,7 @@ DATABASE_VARIABLE: Final = f"{PREFIX}DATABASE_URL"
 QUEUE_VARIABLE: Final = f"{PREFIX}QUEUE_URL"
 
 
-class Stack:
+class Stack(Composed):
     """A stack with its data in `directory`.
 
     `is_scratch`: use databases of our own, which are dropped at the end, and not the one that a URL of the user names.
@@ -79,19 +78,6 @@ class Stack:
         self.api_url = ""
         self.server_url = ""
         self.environment: dict[str, str] = {}
-
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     # ------------------------------------------------------------------ what users of a stack need
 

@@ -16,7 +16,7 @@ from deploy.local.processes import free_port
 from shared.store.database import Database
 from shared.store.jobs import Jobs
 from tests.bench.load import LoadResult, LoadSpec
-from tests.bench.measurement import Measurement, percentile
+from tests.bench.measurement import Measurement, Times
 from tests.bench.system import finish, running
 from tests.support import job_request, rows
 
@@ -73,20 +73,8 @@ def accept_pgbench(system: System) -> Measurement:
                 _, _, time_us, _, epoch, epoch_us = line.split()[:6]
                 times_ms.append(int(time_us) / 1000)
                 ended_s.append(int(epoch) + int(epoch_us) / 1e6)
-        times_ms.sort()
         usage = sampler.usage(min(ended_s), max(ended_s))
-        return Measurement(
-            count=len(times_ms),
-            seconds=max(ended_s) - min(ended_s),
-            p50_ms=percentile(times_ms, 0.5),
-            p95_ms=percentile(times_ms, 0.95),
-            p99_ms=percentile(times_ms, 0.99),
-            max_ms=times_ms[-1],
-            cores=usage.cores,
-            busiest=usage.busiest,
-            others_cores=usage.others_cores,
-            idle_cores=usage.idle_cores,
-        )
+        return Measurement.of(usage, count=len(times_ms), seconds=max(ended_s) - min(ended_s), times=Times.of(times_ms))
 
 
 def accept_safekeep(system: System) -> Measurement:
@@ -225,24 +213,11 @@ def _load(
         with scene.sampler(load=process.pid) as sampler:
             line = process.stdout.readline() if process.stdout else ""
         finish(process)
-    result = LoadResult(**json.loads(line))
+    found = json.loads(line)
+    result = LoadResult(**found | {"times": Times(*found["times"])})
     if result.unexpected:
         raise RuntimeError(f"answers with another status than {expected_status}: {result.unexpected}")
     scene.check()
     usage = sampler.usage(result.began_at_s, result.ended_at_s)
-    return Measurement(
-        count=result.count,
-        seconds=result.ended_at_s - result.began_at_s,
-        p50_ms=result.p50_ms,
-        p95_ms=result.p95_ms,
-        p99_ms=result.p99_ms,
-        max_ms=result.max_ms,
-        cpu_ms=usage.cpu_s["api"] * 1000 / max(result.count, 1),
-        rss_mib=usage.rss_mib["api"],
-        pss_mib=usage.pss_mib["api"],
-        largest_mib=usage.largest_mib["api"],
-        cores=usage.cores,
-        busiest=usage.busiest,
-        others_cores=usage.others_cores,
-        idle_cores=usage.idle_cores,
-    )
+    seconds = result.ended_at_s - result.began_at_s
+    return Measurement.of(usage, count=result.count, seconds=seconds, part="api", times=result.times)

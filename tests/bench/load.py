@@ -18,7 +18,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.bench.measurement import percentile
+from tests.bench.measurement import Times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,10 +51,7 @@ class LoadResult:
     ended_at_s: float
     count: int
     unexpected: dict[str, int]  #: answers with another status, by status
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    max_ms: float
+    times: Times
 
 
 def to_bytes(spec: LoadSpec) -> list[bytes]:
@@ -138,16 +135,12 @@ class _Load:
 
     def _result(self) -> LoadResult:
         ended_at_s = time.time() - (time.perf_counter() - self._last)
-        times_ms = sorted(each * 1000 for each in self._times_s) or [0.0]
         return LoadResult(
             began_at_s=ended_at_s - (self._last - self._measured_from),
             ended_at_s=ended_at_s,
             count=len(self._times_s),
             unexpected=dict(self._unexpected),
-            p50_ms=percentile(times_ms, 0.50),
-            p95_ms=percentile(times_ms, 0.95),
-            p99_ms=percentile(times_ms, 0.99),
-            max_ms=times_ms[-1],
+            times=Times.of([each * 1000 for each in self._times_s] or [0.0]),
         )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from psycopg import sql
 
 from tests.bench.http_cells import start_naive_api
-from tests.bench.measurement import Measurement, percentile
+from tests.bench.measurement import Measurement, Times
 from tests.bench.system import connect
 from tests.bench.work_cells import POLL_INTERVAL_S
 
@@ -74,18 +74,6 @@ def _measure(scene: Scene, port: int, table: str) -> Measurement:
         ended_s = time.time()
     client.close()
     scene.check()
-    times_ms.sort()
     usage = sampler.usage(began_s, ended_s)
-    return Measurement(
-        count=count,
-        # Without the pauses, so that the rate is that of a client who waits for each.
-        seconds=sum(times_ms) / 1000,
-        p50_ms=percentile(times_ms, 0.5),
-        p95_ms=percentile(times_ms, 0.95),
-        p99_ms=percentile(times_ms, 0.99),
-        max_ms=times_ms[-1],
-        cores=usage.cores,
-        busiest=usage.busiest,
-        others_cores=usage.others_cores,
-        idle_cores=usage.idle_cores,
-    )
+    # Without the pauses, so that the rate is that of a client who waits for each.
+    return Measurement.of(usage, count=count, seconds=sum(times_ms) / 1000, times=Times.of(times_ms))

@@ -15,14 +15,14 @@ import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 import redis
 
 from deploy.local.databases import scratch_database
 from deploy.local.postgres import PostgresServer
-from deploy.local.processes import ChildProcess, free_port
+from deploy.local.processes import ChildProcess, Composed, free_port
 from deploy.local.valkey import ValkeyServer
 from shared.environment import PREFIX
 from shared.security.secrets import generate_key
@@ -34,7 +34,6 @@ from tests.support import rows, seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from types import TracebackType
     from uuid import UUID
 
 USERS: Final = 8
@@ -59,7 +58,7 @@ FULL: Final = Scale()
 QUICK: Final = Scale(warm_up_s=0.1, seconds=0.3, instances=3000, jobs_divisor=20, round_trips=5)
 
 
-class System:
+class System(Composed):
     """The servers. Use it with `with`, from the main thread."""
 
     def __init__(self, directory: Path, scale: Scale) -> None:
@@ -73,22 +72,16 @@ class System:
         self._template = ""
         self._cleanup = ExitStack()
 
-    def __enter__(self) -> Self:
-        try:
-            self._cleanup.enter_context(self.postgres)
-            self._cleanup.enter_context(self.queue)
-            template = self._cleanup.enter_context(scratch_database(self.postgres.url(), prefix="bench_template"))
-            self._template = template.rpartition("/")[2]
-            migrate(template)
-            self._seed(template)
-        except BaseException:
-            self._cleanup.close()
-            raise
-        return self
+    def _start(self) -> None:
+        self._cleanup.enter_context(self.postgres)
+        self._cleanup.enter_context(self.queue)
+        template = self._cleanup.enter_context(scratch_database(self.postgres.url(), prefix="bench_template"))
+        self._template = template.rpartition("/")[2]
+        migrate(template)
+        self._seed(template)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def stop(self) -> None:
+        """Stop the servers."""
         self._cleanup.close()
 
     @contextmanager
@@ -140,7 +133,7 @@ class System:
         rows(url, "vacuum analyze")
 
 
-class Scene:
+class Scene(Composed):
     """What one cell runs on. `latency_ms` is the stub broker's."""
 
     def __init__(self, system: System, database_url: str, latency_ms: int) -> None:
@@ -157,22 +150,12 @@ class Scene:
         self._children: dict[str, list[ChildProcess]] = {}
         self._directory = Path(system.directory, f"scene-{secrets.token_hex(4)}")
 
-    def __enter__(self) -> Self:
+    def _start(self) -> None:
         self._directory.mkdir()
-        try:
-            port = free_port()
-            self.broker_url = f"http://127.0.0.1:{port}"
-            rows(self.database_url, "update brokers set url = %s", self.broker_url)
-            self.start("stub", ["-m", "tests.bench.stub", str(port), str(self.latency_ms)], port=port)
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+        port = free_port()
+        self.broker_url = f"http://127.0.0.1:{port}"
+        rows(self.database_url, "update brokers set url = %s", self.broker_url)
+        self.start("stub", ["-m", "tests.bench.stub", str(port), str(self.latency_ms)], port=port)
 
     @property
     def peer_environment(self) -> dict[str, str]:

@@ -128,18 +128,7 @@ def _measure(scene: Scene, table: str) -> Measurement:
     began_s, ended_s = found[first][0], found[-1][0]
     usage = sampler.usage(began_s, ended_s)
     count = len(found) - first - 1
-    return Measurement(
-        count=count,
-        seconds=ended_s - began_s,
-        cpu_ms=usage.cpu_s["worker"] * 1000 / count,
-        rss_mib=usage.rss_mib["worker"],
-        pss_mib=usage.pss_mib["worker"],
-        largest_mib=usage.largest_mib["worker"],
-        cores=usage.cores,
-        busiest=usage.busiest,
-        others_cores=usage.others_cores,
-        idle_cores=usage.idle_cores,
-    )
+    return Measurement.of(usage, count=count, seconds=ended_s - began_s, part="worker")
 
 
 def _wait(scene: Scene, connection: psycopg.Connection[tuple[int]], table: str) -> None:

@@ -13,7 +13,7 @@ import signal
 import sys
 from collections import Counter
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -21,7 +21,7 @@ import yaml
 
 from deploy.cli.apply import apply_file
 from deploy.local.postgres import PostgresServer
-from deploy.local.processes import ChildProcess, free_port
+from deploy.local.processes import ChildProcess, Composed, free_port
 from deploy.local.valkey import ValkeyServer
 from shared.environment import PREFIX
 from shared.security.secrets import generate_key
@@ -35,7 +35,6 @@ from tests.chaos.proxy import LoopThread, Proxy
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from types import TracebackType
 
     from tests.chaos.crashes import CrashPlan
 
@@ -65,7 +64,7 @@ SHORT: Final = {
 }
 
 
-class ChaosStack:
+class ChaosStack(Composed):
     """A stack with its data in `directory`, `workers` worker processes, and these instances. Use it with `with`."""
 
     def __init__(
@@ -92,19 +91,6 @@ class ChaosStack:
         self.network: LoopThread
         self.api: ChildProcess
         self.broker: ChildProcess
-
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def settings(self) -> Settings:
